@@ -1,0 +1,1 @@
+"""What has been received, without any input or output."""

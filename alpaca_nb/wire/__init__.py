@@ -1,0 +1,1 @@
+"""Alpaca's conversation, without any input or output."""
