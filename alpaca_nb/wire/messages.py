@@ -240,6 +240,7 @@ class Error(Struct, gc=False, tag_field="T", tag="error", rename={"message": "ms
 
 class Subscription(
     Struct,
+    omit_defaults=True,
     tag_field="T",
     tag="subscription",
     rename={
@@ -248,7 +249,10 @@ class Subscription(
         "cancel_errors": "cancelErrors",
     },
 ):
-    """The complete state of a connection's subscriptions, in the server's order."""
+    """The complete state of a connection's subscriptions, in the server's order.
+
+    None means that the server did not mention the channel, which counts as empty.
+    """
 
     trades: list[str] | None = None
     quotes: list[str] | None = None
