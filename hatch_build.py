@@ -26,19 +26,24 @@ class BrowserModules(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Make the browser modules, unless those that are there are fresh."""
-        digest = sources_digest()
-        if DIGEST.is_file() and DIGEST.read_text() == digest:
-            return
-        npm = shutil.which("npm")
-        if npm is None:
-            raise RuntimeError(
-                "alpaca_nb builds its browser modules with npm, which was not found: install "
-                "Node.js 20.19 or newer, or install alpaca-nb from a wheel, which contains them"
-            )
-        if packages_are_stale():
-            run(npm, "ci", "--no-audit", "--no-fund")
-        run(npm, "run", "build")
-        DIGEST.write_text(digest)
+        build_browser_modules()
+
+
+def build_browser_modules() -> None:
+    """Build js/ into alpaca_nb/view/static/, unless what is there was made from the same."""
+    digest = sources_digest()
+    if DIGEST.is_file() and DIGEST.read_text() == digest:
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise RuntimeError(
+            "alpaca_nb builds its browser modules with npm, which was not found: install "
+            "Node.js 20.19 or newer, or install alpaca-nb from a wheel, which contains them"
+        )
+    if packages_are_stale():
+        run(npm, "ci", "--no-audit", "--no-fund")
+    run(npm, "run", "build")
+    DIGEST.write_text(digest)
 
 
 def sources_digest() -> str:
@@ -63,3 +68,7 @@ def run(*command: str) -> None:
     done = subprocess.run(command, cwd=JS, text=True, capture_output=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stdout}\n{done.stderr}")
+
+
+if __name__ == "__main__":
+    build_browser_modules()
