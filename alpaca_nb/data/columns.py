@@ -1,0 +1,510 @@
+"""Typed, append-only, bounded storage: rows are written in bulk, read without a lock.
+
+A store keeps one array per column in a block. Rows are written past the end and what was
+written never changes, so a snapshot is a view of the first n rows: it costs the same at
+any length, needs no lock and stays valid for ever. When a block is full, the rows that
+retention keeps move to a new block; old snapshots keep the old one alive.
+"""
+
+from __future__ import annotations
+
+import functools
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from alpaca_nb.wire.codec import times_ns
+from alpaca_nb.wire.messages import Message
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# pandas is imported where a DataFrame is made: a kernel that only shows a table never
+# pays for it.
+
+AnyArray = NDArray[Any]
+"""The values of one column; categories as their codes."""
+
+TIME_ZONE: Final = "America/New_York"
+"""The zone DataFrames show; the store itself holds UTC."""
+
+
+class Kind(Enum):
+    """What a column holds, and so how it is stored."""
+
+    TIME = "int64, nanoseconds since 1970 in UTC"
+    FLOAT = "float64"
+    INT = "int64"
+    IDENTIFIER = "uint64"
+    CATEGORY = "text as a code"
+    LABELS = "a list of texts, joined by commas, as one code"
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the stored values are codes of categories."""
+        return self in (Kind.CATEGORY, Kind.LABELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's name and kind; `categories` are those a coded one starts with."""
+
+    name: str
+    kind: Kind
+    categories: tuple[str, ...] = ()
+
+
+# -- from message types to columns -------------------------------------------------------
+
+_READING_ORDER: Final = (
+    "symbol", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size",
+    "bid_exchange", "ask_exchange", "exchange",
+)  # fmt: skip
+"""What people look for first; every other field follows in the order of its message."""
+
+
+def columns_of(message: type[Message[Any]]) -> tuple[Column, ...]:
+    """The columns of a message type: `timestamp` first, then the fields in reading order."""
+    kinds = {field.name: _kind_of(field.type) for field in msgspec.structs.fields(message)}
+    leading = [name for name in ("timestamp", *_READING_ORDER) if name in kinds]
+    names = dict.fromkeys([*leading, *kinds])
+    return tuple(Column(name, kinds[name]) for name in names)
+
+
+def _kind_of(field_type: Any) -> Kind:
+    if isinstance(field_type, TypeVar):
+        return Kind.TIME
+    if get_origin(field_type) is Annotated:
+        plain, meta = get_args(field_type)[:2]
+        return Kind.IDENTIFIER if getattr(meta, "title", "") == "identifier" else _kind_of(plain)
+    return _KIND_OF_TYPE[field_type]
+
+
+_KIND_OF_TYPE: Final[dict[Any, Kind]] = {
+    float: Kind.FLOAT,
+    int: Kind.INT,
+    str: Kind.CATEGORY,
+    list[str]: Kind.LABELS,
+}
+
+
+# -- categories --------------------------------------------------------------------------
+
+
+class Categories:
+    """The texts behind a column's codes, as of one moment."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    @functools.cached_property
+    def dtype(self) -> pd.CategoricalDtype:
+        """The same for pandas; made once, because thousands of names take milliseconds."""
+        import pandas as pd
+
+        return pd.CategoricalDtype(pd.Index(self.names, dtype="str"))
+
+
+class Vocabulary:
+    """Texts numbered in the order they first occurred; numbers are never given twice."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._codes = _Codes()
+        self.encode(names)
+        self._categories = Categories(tuple(self._codes))
+
+    def encode(self, names: Iterable[str]) -> AnyArray:
+        """The codes of the texts; new texts get the next ones. TypeError for what is no text."""
+        codes = list(map(self._codes.__getitem__, names))
+        return np.array(codes, self.code_type)
+
+    @property
+    def code_type(self) -> type[np.signedinteger[Any]]:
+        """The smallest type for all codes, by the rule of pandas, which else would copy."""
+        return _code_type(len(self._codes))
+
+    @property
+    def categories(self) -> Categories:
+        """What the codes mean now."""
+        if len(self._categories.names) != len(self._codes):
+            self._categories = Categories(tuple(self._codes))
+        return self._categories
+
+
+class _Codes(dict[str, int]):
+    """A dictionary that numbers a text when it is first asked for."""
+
+    def __missing__(self, name: str) -> int:
+        if not isinstance(name, str):
+            raise TypeError(f"a category is text, not {type(name).__name__}")
+        code = self[name] = len(self)
+        return code
+
+
+def _code_type(count: int) -> type[np.signedinteger[Any]]:
+    if count < np.iinfo(np.int8).max:
+        return np.int8
+    return np.int16 if count < np.iinfo(np.int16).max else np.int32
+
+
+# -- one moment of a store ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """One array per column, all of one length; row i has position `first` + i."""
+
+    arrays: tuple[AnyArray, ...]
+    first: int
+
+    @property
+    def capacity(self) -> int:
+        return len(self.arrays[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Snapshot:
+    """Rows of one moment. Immutable, valid for ever, readable from any thread.
+
+    A position counts the rows ever appended, so it stays true while retention drops rows.
+    The rows here are those that cover the positions `first` (included) to `last`
+    (excluded): all of them, or, in the rows of `LiveFrame.latest_rows`, the last per
+    symbol. Continue reading at `last`. Codes of categories keep their meaning, and rows
+    once read stay true, until `epoch` changes; then start again from nothing.
+    """
+
+    columns: tuple[Column, ...]
+    first: int
+    last: int
+    epoch: int
+    rejected: int
+    """Messages, up to here, whose values no column could hold."""
+    dropped: int
+    """Rows that retention has dropped in this epoch."""
+    missed: int
+    """Rows that `since` was asked for but retention had dropped."""
+    _block: _Block
+    _start: int
+    _stop: int
+    _categories: tuple[Categories | None, ...]
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __repr__(self) -> str:
+        return f"Snapshot({len(self)} rows, positions {self.first} to {self.last})"
+
+    def __getitem__(self, name: str) -> AnyArray:
+        """The values of a column, read-only and not copied; KeyError for an unknown name.
+
+        Times are int64 nanoseconds in UTC, categories are their codes.
+        """
+        return self._values(self._index(name))
+
+    def categories(self, name: str) -> tuple[str, ...]:
+        """The texts behind a coded column's codes; later snapshots only add to them."""
+        return self._coded(name).names
+
+    def code(self, name: str, category: str) -> int:
+        """The code of a text in a coded column, or -1 if it has not occurred."""
+        names = self._coded(name).names
+        return names.index(category) if category in names else -1
+
+    def since(self, position: int) -> Snapshot:
+        """The rows from `position` on; `missed` says how many of them are gone.
+
+        A position that is still to come gives no rows and is kept as the place to go on.
+        """
+        first = max(position, self.first)
+        start = min(self._start + first - self.first, self._stop)
+        missed = max(0, self.first - position)
+        return replace(self, first=first, last=max(first, self.last), missed=missed, _start=start)
+
+    def tail(self, rows: int) -> Snapshot:
+        """The last `rows` rows, or all if there are fewer."""
+        start = max(self._start, self._stop - rows)
+        return replace(self, first=self.last - (self._stop - start), _start=start)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A DataFrame on the same memory: nothing is copied until somebody writes to it.
+
+        The index is `timestamp` in New York's time; times stay exact to the nanosecond.
+        """
+        import pandas as pd
+
+        data: dict[str, Any] = {}
+        for i, column in enumerate(self.columns):
+            data[column.name] = self._pandas_values(i)
+        index = pd.DatetimeIndex(data.pop("timestamp"), name="timestamp", copy=False)
+        return _copied_on_write(pd.DataFrame(data, index=index, copy=False))
+
+    def _pandas_values(self, i: int) -> Any:
+        import pandas as pd
+
+        values, categories = self._values(i), self._categories[i]
+        if categories is not None:
+            return pd.Categorical.from_codes(values, dtype=categories.dtype, validate=False)
+        if self.columns[i].kind is Kind.TIME:
+            dtype = pd.DatetimeTZDtype("ns", TIME_ZONE)
+            return pd.DatetimeIndex(values, dtype=dtype, copy=False).array
+        return values
+
+    def _values(self, i: int) -> AnyArray:
+        view = self._block.arrays[i][self._start : self._stop]
+        view.flags.writeable = False
+        return view
+
+    def _index(self, name: str) -> int:
+        for i, column in enumerate(self.columns):
+            if column.name == name:
+                return i
+        raise KeyError(name)
+
+    def _coded(self, name: str) -> Categories:
+        categories = self._categories[self._index(name)]
+        if categories is None:
+            raise KeyError(f"{name} is a column of numbers and has no categories")
+        return categories
+
+
+def _copied_on_write(frame: pd.DataFrame) -> pd.DataFrame:
+    """Tell pandas that the frame's memory is shared, so that a write copies it first.
+
+    pandas copies before a write if another object refers to the same memory, but it can
+    only count its own objects: on memory of ours it would try to write in place, and fail
+    because our views are read-only. So we enter one that is never freed.
+    """
+    for block in frame._mgr.blocks:
+        block.refs.add_reference(_reader_of_everything())
+    return frame
+
+
+@functools.cache
+def _reader_of_everything() -> Any:
+    import pandas as pd
+
+    return pd.DataFrame({"": [0]})._mgr.blocks[0]
+
+
+# -- the store ---------------------------------------------------------------------------
+
+_SMALLEST_BLOCK: Final = 1024
+
+
+class ColumnStore:
+    """Bounded columns with one writer and any number of readers.
+
+    A writer encodes values (`encode`) and appends the arrays (`append`); readers take
+    `snapshot()`. The only thing that ever changes is which snapshot is the current one,
+    and that is a single assignment after its rows are written: a writer that is
+    interrupted half-way has changed nothing, and can do the same again.
+    """
+
+    def __init__(self, columns: Sequence[Column], *, maxlen: int) -> None:
+        self.columns = tuple(columns)
+        self.maxlen = maxlen
+        self._max_capacity = max(2 * maxlen, _SMALLEST_BLOCK)
+        self._snapshot: Snapshot
+        self._restart(first=0, epoch=0, rejected=0)
+
+    def snapshot(self) -> Snapshot:
+        """The rows held now. Costs the same at any length; needs no lock."""
+        return self._snapshot
+
+    def encode(self, i: int, values: Sequence[Any]) -> AnyArray:
+        """Values of column `i` as they are stored.
+
+        Raises TypeError, ValueError or OverflowError if any of them cannot be stored.
+        """
+        kind = self.columns[i].kind
+        if kind is Kind.CATEGORY:
+            return self._vocabularies[i].encode(values)
+        if kind is Kind.LABELS:
+            return self._vocabularies[i].encode(map(",".join, values))
+        return _ENCODERS[kind](values)
+
+    def append(self, arrays: Sequence[AnyArray], *, rejected: int = 0) -> None:
+        """Write rows, one encoded array per column, and make them visible all at once."""
+        now = self._snapshot
+        block, stop = self._widened(now._block), now._stop
+        # A piece never exceeds what is retained, so every piece fits into one block.
+        for begin in range(0, len(arrays[0]), self.maxlen):
+            piece = [values[begin : begin + self.maxlen] for values in arrays]
+            block, stop = self._with_room(block, stop, len(piece[0]))
+            _write(block, stop, piece)
+            stop += len(piece[0])
+        start = max(stop - self.maxlen, 0)
+        self._snapshot = replace(
+            now,
+            first=block.first + start,
+            last=block.first + stop,
+            rejected=now.rejected + rejected,
+            dropped=now.dropped + block.first + start - now.first,
+            _block=block,
+            _start=start,
+            _stop=stop,
+            _categories=self._categories(),
+        )
+
+    def clear(self) -> None:
+        """Forget all rows and categories. Positions go on; the epoch changes."""
+        now = self._snapshot
+        self._restart(first=now.last, epoch=now.epoch + 1, rejected=now.rejected)
+
+    def _restart(self, *, first: int, epoch: int, rejected: int) -> None:
+        self._vocabularies = {
+            i: Vocabulary(column.categories)
+            for i, column in enumerate(self.columns)
+            if column.kind.is_coded
+        }
+        capacity = min(_SMALLEST_BLOCK, self._max_capacity)
+        block = _Block(tuple(np.empty(capacity, self._dtype(i)) for i in self._all()), first)
+        self._snapshot = Snapshot(
+            columns=self.columns,
+            first=first,
+            last=first,
+            epoch=epoch,
+            rejected=rejected,
+            dropped=0,
+            missed=0,
+            _block=block,
+            _start=0,
+            _stop=0,
+            _categories=self._categories(),
+        )
+
+    def _all(self) -> range:
+        return range(len(self.columns))
+
+    def _categories(self) -> tuple[Categories | None, ...]:
+        known = self._vocabularies
+        return tuple(known[i].categories if i in known else None for i in self._all())
+
+    def _dtype(self, i: int) -> type[np.generic]:
+        coded = self._vocabularies.get(i)
+        return coded.code_type if coded is not None else _DTYPES[self.columns[i].kind]
+
+    def _with_room(self, block: _Block, stop: int, rows: int) -> tuple[_Block, int]:
+        """A block with room for `rows` more and its end: this one, or one that follows it."""
+        if stop + rows <= block.capacity:
+            return block, stop
+        kept = min(stop, self.maxlen - rows)
+        capacity = min(max(2 * block.capacity, kept + rows), self._max_capacity)
+        tail = slice(stop - kept, stop)
+        arrays = tuple(_moved(values[tail], capacity, values.dtype) for values in block.arrays)
+        return _Block(arrays, block.first + stop - kept), kept
+
+    def _widened(self, block: _Block) -> _Block:
+        """The same block, with code columns of the type that the categories now need."""
+        wider = {
+            i: values.astype(self._dtype(i))
+            for i, values in enumerate(block.arrays)
+            if i in self._vocabularies and values.dtype != self._dtype(i)
+        }
+        if not wider:
+            return block
+        # The other columns are shared with the old block: its readers stop before our rows.
+        return _Block(tuple(wider.get(i, block.arrays[i]) for i in self._all()), block.first)
+
+
+def _write(block: _Block, stop: int, arrays: Sequence[AnyArray]) -> None:
+    for column, values in zip(block.arrays, arrays, strict=True):
+        column[stop : stop + len(values)] = values
+
+
+def _moved(values: AnyArray, capacity: int, dtype: np.dtype[Any]) -> AnyArray:
+    moved = np.empty(capacity, dtype)
+    moved[: len(values)] = values
+    return moved
+
+
+def _strictly(typecode: str) -> Callable[[Sequence[Any]], AnyArray]:
+    # NumPy would read "1.5" as a number and cut 1.5 to an integer; `array` refuses both.
+    return lambda values: np.asarray(array(typecode, values))
+
+
+_ENCODERS: Final[dict[Kind, Callable[[Sequence[Any]], AnyArray]]] = {
+    Kind.TIME: times_ns,
+    Kind.FLOAT: _strictly("d"),
+    Kind.INT: _strictly("q"),
+    Kind.IDENTIFIER: _strictly("Q"),
+}
+
+_DTYPES: Final[dict[Kind, type[np.generic]]] = {
+    Kind.TIME: np.int64,
+    Kind.FLOAT: np.float64,
+    Kind.INT: np.int64,
+    Kind.IDENTIFIER: np.uint64,
+}
+
+
+# -- the last row of each ----------------------------------------------------------------
+
+
+class LatestRows:
+    """The last row per symbol, whatever retention has dropped since.
+
+    Not for concurrent use: its owner guards `update` and `since` with one lock.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        names = [column.name for column in columns]
+        self._symbol, self._time = names.index("symbol"), names.index("timestamp")
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every symbol."""
+        self._arrays: list[AnyArray] = []
+        # Indexed by symbol code, as all arrays here: the position of its last row, or -1.
+        self._position = np.empty(0, np.int64)
+
+    def update(self, arrays: Sequence[AnyArray], *, position: int, late: bool) -> None:
+        """Take over encoded rows, the first of which has this position.
+
+        Rows normally count in the order of their arrival. Late ones, which repair a gap,
+        only count if they are not older than what is there.
+        """
+        symbols, rows = _last_of_each(arrays[self._symbol])
+        self._make_room(arrays, int(symbols[-1]) + 1 if len(symbols) else 0)
+        if late:
+            known, times = self._position[symbols] >= 0, arrays[self._time][rows]
+            counts = ~known | (times >= self._arrays[self._time][symbols])
+            symbols, rows = symbols[counts], rows[counts]
+        for mine, values in zip(self._arrays, arrays, strict=True):
+            mine[symbols] = values[rows]
+        self._position[symbols] = position + rows
+
+    def since(self, position: int, *, of: Snapshot) -> Snapshot:
+        """The last rows of the symbols that have a row at `position` or later.
+
+        In the order of the symbols' codes, copied; `of` is the snapshot they belong to.
+        """
+        symbols = np.flatnonzero(self._position >= max(position, 0))
+        block = _Block(tuple(values[symbols] for values in self._arrays), 0)
+        if not self._arrays:
+            return of.tail(0)
+        return replace(of, first=position, missed=0, _block=block, _start=0, _stop=len(symbols))
+
+    def _make_room(self, arrays: Sequence[AnyArray], symbols: int) -> None:
+        if not self._arrays:
+            self._arrays = [np.empty(0, values.dtype) for values in arrays]
+        capacity = len(self._position)
+        if symbols > capacity:
+            capacity = max(symbols, 2 * capacity)
+            unseen = np.full(capacity - len(self._position), -1)
+            self._position = np.concatenate([self._position, unseen])
+        for i, values in enumerate(arrays):
+            if len(self._arrays[i]) < capacity or self._arrays[i].dtype != values.dtype:
+                self._arrays[i] = _moved(self._arrays[i], capacity, values.dtype)
+
+
+def _last_of_each(codes: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The distinct codes in ascending order, and the last row in which each stands."""
+    distinct, from_end = np.unique(codes[::-1], return_index=True)
+    return distinct, len(codes) - 1 - from_end
