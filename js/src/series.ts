@@ -1,0 +1,153 @@
+/**
+ * The rows a chart shows, as the columns of its Bokeh source.
+ *
+ * Pure: a frame's columns in, float64 arrays out. Everything is float64 because Bokeh
+ * keeps the first array's type when it streams, and would cut later values down to it.
+ */
+import { newYorkMs } from "./newyork.ts";
+
+/** Named columns of equal length. */
+export type Columns = Readonly<Record<string, Float64Array>>;
+
+/** Turn a frame's columns into the source columns of its channel. */
+export function sourceColumns(channel: string, frame: Columns): Record<string, Float64Array> {
+  const time = column(frame, "timestamp").map(newYorkMs);
+  if (channel === "quotes") return { time, ...quoteColumns(frame) };
+  if (channel === "trades") {
+    return { time, price: column(frame, "price"), size: column(frame, "size") };
+  }
+  return { time, ...barColumns(frame) };
+}
+
+/** A side without a price (0 on the wire) becomes a gap in the line, not a fall to zero. */
+function quoteColumns(frame: Columns): Record<string, Float64Array> {
+  const bid_price = column(frame, "bid_price").map(positive);
+  const ask_price = column(frame, "ask_price").map(positive);
+  const mid = bid_price.map((bid, row) => (bid + (ask_price[row] ?? Number.NaN)) / 2);
+  const [bid_size, ask_size] = [column(frame, "bid_size"), column(frame, "ask_size")];
+  return { bid_price, bid_size, ask_price, ask_size, mid };
+}
+
+function barColumns(frame: Columns): Record<string, Float64Array> {
+  const open = column(frame, "open");
+  const close = column(frame, "close");
+  const at = (values: Float64Array, row: number) => values[row] ?? Number.NaN;
+  return {
+    open,
+    high: column(frame, "high"),
+    low: column(frame, "low"),
+    close,
+    volume: column(frame, "volume"),
+    body_low: open.map((value, row) => Math.min(value, at(close, row))),
+    body_high: open.map((value, row) => Math.max(value, at(close, row))),
+    up: open.map((value, row) => (at(close, row) >= value ? 1 : 0)),
+    filled: open.map((value, row) => (at(close, row) >= value ? 0 : 1)),
+  };
+}
+
+function positive(price: number): number {
+  return price > 0 ? price : Number.NaN;
+}
+
+function column(frame: Columns, name: string): Float64Array {
+  const values = frame[name];
+  if (values === undefined) throw new Error(`The kernel sent no column "${name}".`);
+  return values;
+}
+
+/** The newest rows, at most `capacity` of them, oldest first. */
+export class Series {
+  #columns: Record<string, Float64Array> = {};
+  #start = 0;
+  #end = 0;
+  readonly capacity: number;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+  }
+
+  get length(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Forget every row. */
+  clear(): void {
+    this.#columns = {};
+    this.#start = this.#end = 0;
+  }
+
+  /** Add rows at the end; the oldest fall out. Returns how many were added. */
+  append(rows: Record<string, Float64Array>): number {
+    const added = Object.values(rows)[0]?.length ?? 0;
+    const kept = Math.min(added, this.capacity);
+    this.#makeRoom(rows, kept);
+    for (const [name, values] of Object.entries(rows)) {
+      this.#columns[name]?.set(values.subarray(added - kept), this.#end);
+    }
+    this.#end += kept;
+    this.#start = Math.max(this.#start, this.#end - this.capacity);
+    return kept;
+  }
+
+  /**
+   * Add rows at the end, except those that tell a time anew: they take the place of the row
+   * that told it before. Returns how many were added, or -1 if any row was replaced.
+   */
+  merge(rows: Record<string, Float64Array>): number {
+    const times = rows.time ?? new Float64Array();
+    let [added, replaced] = [0, false];
+    times.forEach((time, row) => {
+      const known = this.rowAt(time);
+      if (known >= 0 && this.at("time", known) === time) {
+        for (const [name, values] of Object.entries(rows)) {
+          this.#columns[name]?.fill(values[row] ?? Number.NaN, this.#start + known, this.#start + known + 1);
+        }
+        replaced = true;
+      } else {
+        const one = Object.entries(rows).map(([name, values]) => [name, values.slice(row, row + 1)]);
+        added += this.append(Object.fromEntries(one));
+      }
+    });
+    return replaced ? -1 : added;
+  }
+
+  /** Copies of the newest `count` rows (all of them by default); the caller owns them. */
+  tail(count = this.length): Record<string, Float64Array> {
+    const from = Math.max(this.#start, this.#end - count);
+    return Object.fromEntries(
+      Object.entries(this.#columns).map(([name, values]) => [name, values.slice(from, this.#end)]),
+    );
+  }
+
+  /** One value; the row counts from the oldest, or from the end if it is negative. */
+  at(name: string, row: number): number {
+    const index = row < 0 ? this.#end + row : this.#start + row;
+    if (index < this.#start || index >= this.#end) return Number.NaN;
+    return this.#columns[name]?.[index] ?? Number.NaN;
+  }
+
+  /** The last row that is not later than `time`, or -1. Rows are in order of their times. */
+  rowAt(time: number): number {
+    let [low, high] = [0, this.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.at("time", middle) <= time) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  // Rows lie in buffers of twice the capacity, so that moving them down is rare.
+  #makeRoom(rows: Record<string, Float64Array>, count: number): void {
+    const move = this.#end + count > 2 * this.capacity;
+    for (const name of Object.keys(rows)) {
+      const values = this.#columns[name];
+      if (values === undefined) {
+        this.#columns[name] = new Float64Array(2 * this.capacity).fill(Number.NaN);
+      } else if (move) {
+        values.copyWithin(0, this.#start, this.#end);
+      }
+    }
+    if (move) [this.#start, this.#end] = [0, this.length];
+  }
+}
