@@ -1,0 +1,98 @@
+/** Numbers and times as a trader reads them. Locale-free: a price looks the same everywhere. */
+
+/** What is shown for "no value". */
+export const NOTHING = "–";
+
+/**
+ * A price: two decimals, four below a dollar, and as many as it has (up to four) where it was
+ * traded between the cents. Zero is how the feed says that a side is missing.
+ */
+export function price(value: number): string {
+  if (!Number.isFinite(value) || value === 0) return NOTHING;
+  const fine = Math.abs(value) < 1 || Math.abs(value * 100 - Math.round(value * 100)) > 1e-6;
+  return grouped(value.toFixed(fine ? 4 : 2));
+}
+
+/** A difference of prices; unlike a price it may be zero. */
+export function difference(value: number): string {
+  return value === 0 ? "0.00" : price(value).replace("-", "−");
+}
+
+/** A whole number with separators. */
+export function count(value: number): string {
+  return Number.isFinite(value) ? grouped(String(Math.round(value))) : NOTHING;
+}
+
+function grouped(digits: string): string {
+  const point = digits.indexOf(".");
+  const whole = point < 0 ? digits : digits.slice(0, point);
+  const fraction = point < 0 ? "" : digits.slice(point);
+  return whole.replace(/\B(?=(\d{3})+$)/g, ",") + fraction;
+}
+
+const ZONE = new Intl.DateTimeFormat("en-US", {
+  timeZone: "America/New_York",
+  hourCycle: "h23",
+  year: "numeric",
+  month: "numeric",
+  day: "numeric",
+  hour: "numeric",
+  minute: "numeric",
+});
+
+const QUARTER_HOUR = 900_000;
+
+let offsetFor = Number.NaN;
+let offset = 0;
+
+/** New York's wall clock as if it were UTC. Asks the slow Intl once per quarter of an hour. */
+function newYork(ms: number): Date {
+  const quarter = Math.floor(ms / QUARTER_HOUR);
+  if (quarter !== offsetFor) {
+    const parts: Record<string, number> = {};
+    for (const { type, value } of ZONE.formatToParts(quarter * QUARTER_HOUR)) {
+      parts[type] = Number(value);
+    }
+    const { year = 0, month = 1, day = 1, hour = 0, minute = 0 } = parts;
+    offset = Date.UTC(year, month - 1, day, hour, minute) - quarter * QUARTER_HOUR;
+    offsetFor = quarter;
+  }
+  return new Date(Math.floor(ms) + offset);
+}
+
+/** New York time to the millisecond: 09:30:01.123. */
+export function timeOfDay(ms: number): string {
+  return Number.isFinite(ms) ? newYork(ms).toISOString().slice(11, 23) : NOTHING;
+}
+
+/** New York time to the minute: 09:30. */
+export function minuteOfDay(ms: number): string {
+  return Number.isFinite(ms) ? newYork(ms).toISOString().slice(11, 16) : NOTHING;
+}
+
+/** New York's date: 2026-09-21. */
+export function date(ms: number): string {
+  return Number.isFinite(ms) ? newYork(ms).toISOString().slice(0, 10) : NOTHING;
+}
+
+/** A delay in the unit that fits: 12 ms, 1.4 s, 3 min. */
+export function lag(seconds: number): string {
+  if (seconds < 0.0005) return "< 1 ms";
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  return age(seconds);
+}
+
+/** A length of time in whole units: 3 s, 2 min 5 s, 1 h 4 min. */
+export function age(seconds: number): string {
+  const whole = Math.max(Math.floor(seconds), 0);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** Messages a second: 0.4/s, 12/s, 1,204/s. */
+export function rate(perSecond: number): string {
+  const text = perSecond > 0 && perSecond < 9.95 ? perSecond.toFixed(1) : count(perSecond);
+  return `${text}/s`;
+}

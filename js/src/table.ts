@@ -1,0 +1,107 @@
+/** The live table: connects the messages, the rows, the grid and the badge. */
+import type { AnyModel, RenderProps } from "@anywidget/types";
+import { Badge } from "./badge";
+import { makeRows, type Rows } from "./columns";
+import { Grid } from "./grid";
+import gridCss from "./grid.css";
+import { type Channel, Link } from "./link";
+import type { Status, TableState } from "./model";
+import { dress } from "./theme";
+
+/** One place in the page where the table is drawn. */
+interface View {
+  readonly badge: Badge;
+  readonly grid: Grid;
+}
+
+/** Called by anywidget once per widget, so that all its views share one store. */
+export default () => {
+  const views = new Set<View>();
+  let rows: Rows | null = null;
+  let status: Status | null = null;
+  let link: Link | undefined;
+  let scheduled = false;
+
+  function schedule(): void {
+    if (scheduled) return;
+    scheduled = true;
+    requestAnimationFrame(draw);
+  }
+
+  function draw(): void {
+    scheduled = false;
+    const start = performance.now();
+    for (const { grid } of views) grid.draw();
+    link?.painted(performance.now() - start);
+  }
+
+  const sink: ConstructorParameters<typeof Link>[1] = {
+    data(batch) {
+      if (batch.header.kind === "snapshot") {
+        rows = makeRows(batch.header.shape);
+        rows.apply(batch);
+        for (const { grid } of views) grid.show(rows);
+      } else {
+        rows?.apply(batch);
+      }
+      for (const { badge } of views) badge.heard();
+      schedule();
+    },
+    status(next) {
+      status = next;
+      for (const { badge } of views) badge.update(next);
+    },
+  };
+
+  function initialize({ model }: { model: AnyModel<TableState> }): () => void {
+    link = new Link(model as unknown as Channel, sink);
+    return link.listen();
+  }
+
+  function render({ model, el }: RenderProps<TableState>): () => void {
+    const root = document.createElement("div");
+    const undress = dress(root, [gridCss]);
+    const badge = new Badge(root);
+    const title = heading(model.get("title"));
+    const grid = new Grid({
+      channel: model.get("channel"),
+      height: model.get("height"),
+      empty: `Waiting for the first row of ${model.get("title")}.`,
+    });
+    const bar = document.createElement("div");
+    bar.className = "anb-bar";
+    const [line, detail] = badge.elements;
+    bar.append(title, line);
+    root.append(bar, detail, grid.element);
+    el.append(root);
+
+    const view = { badge, grid };
+    views.add(view);
+    if (rows !== null) grid.show(rows);
+    if (status !== null) badge.update(status);
+    const detach = link?.attach(root);
+    schedule();
+    return () => {
+      detach?.();
+      views.delete(view);
+      badge.destroy();
+      grid.destroy();
+      undress();
+    };
+  }
+
+  return { initialize, render };
+};
+
+/** "quotes: AAPL, MSFT" with the channel in front of the symbols. */
+function heading(title: string): HTMLElement {
+  const at = title.indexOf(": ");
+  const element = document.createElement("div");
+  element.className = "anb-title";
+  element.title = title;
+  const channel = document.createElement("strong");
+  const name = title.slice(0, Math.max(at, 0)).replaceAll("_", " ");
+  channel.textContent = name.charAt(0).toUpperCase() + name.slice(1);
+  element.append(channel, document.createTextNode(title.slice(at + 2)));
+  return element;
+}
