@@ -1,0 +1,120 @@
+"""A Jupyter notebook as a live market-data desk.
+
+What needs pandas, a WebSocket or a widget is loaded on first use, so that
+`import alpaca_nb` stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from alpaca_nb.errors import (
+    AlpacaError,
+    AuthenticationError,
+    BadInputError,
+    ConnectError,
+    ConnectionLimitError,
+    ConnectionLostError,
+    CredentialsError,
+    PlanError,
+    ProtocolError,
+    RecordingError,
+    RestError,
+    ServerError,
+    SimulatorError,
+    StreamError,
+    SubscriptionError,
+    UnknownChannelError,
+    UnknownFeedError,
+)
+
+if TYPE_CHECKING:
+    from alpaca_nb.data.frame import LiveFrame
+    from alpaca_nb.data.status import StreamStatus
+    from alpaca_nb.feed.client import PyAlpacaAPI, StreamClient
+    from alpaca_nb.feed.models import BarData, QuoteData, TradeData
+    from alpaca_nb.feed.stream import AsyncStreamClient
+    from alpaca_nb.notebook.session import Session, session
+    from alpaca_nb.sim.server import LocalSimulator
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlpacaError",
+    "AsyncStreamClient",
+    "AuthenticationError",
+    "BadInputError",
+    "BarData",
+    "ConnectError",
+    "ConnectionLimitError",
+    "ConnectionLostError",
+    "CredentialsError",
+    "LiveFrame",
+    "LocalSimulator",
+    "PlanError",
+    "ProtocolError",
+    "PyAlpacaAPI",
+    "QuoteData",
+    "RecordingError",
+    "RestError",
+    "ServerError",
+    "Session",
+    "SimulatorError",
+    "StreamClient",
+    "StreamError",
+    "StreamStatus",
+    "SubscriptionError",
+    "TradeData",
+    "UnknownChannelError",
+    "UnknownFeedError",
+    "load_ipython_extension",
+    "session",
+    "unload_ipython_extension",
+]
+
+_LAZY = {
+    "AsyncStreamClient": "alpaca_nb.feed.stream",
+    "BarData": "alpaca_nb.feed.models",
+    "LiveFrame": "alpaca_nb.data.frame",
+    "LocalSimulator": "alpaca_nb.sim.server",
+    "PyAlpacaAPI": "alpaca_nb.feed.client",
+    "QuoteData": "alpaca_nb.feed.models",
+    "Session": "alpaca_nb.notebook.session",
+    "StreamClient": "alpaca_nb.feed.client",
+    "StreamStatus": "alpaca_nb.data.status",
+    "TradeData": "alpaca_nb.feed.models",
+    "session": "alpaca_nb.notebook.session",
+}
+
+# A library writes no log unless its user asks for one; a thread's line would land in
+# whichever cell is running.
+logging.getLogger("alpaca_nb").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    home = _LAZY.get(name)
+    if home is None:
+        raise AttributeError(f"module 'alpaca_nb' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Install the magics: what `%load_ext alpaca_nb` calls."""
+    from alpaca_nb.notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Remove the magics and close what they opened: what `%unload_ext alpaca_nb` calls."""
+    from alpaca_nb.notebook.magics import unload
+
+    unload(shell)

@@ -4,7 +4,7 @@ AlpacaError
 ├── BadInputError (ValueError)       what the caller gave cannot be used; nothing was started
 │   ├── UnknownFeedError
 │   ├── UnknownChannelError
-│   └── RecordingError               a file of market data that is missing, cut off or of another shape
+│   └── RecordingError               a file that is missing, cut off or of another shape
 ├── CredentialsError                 no keys, or half a pair
 ├── StreamError                      the live connection
 │   ├── ConnectError                 nobody answered, or the handshake was refused
@@ -84,7 +84,7 @@ class ServerError(StreamError):
 
     def __init__(self, code: int, message: str, advice: str = "") -> None:
         text = f"Alpaca answered {code} ({message})"
-        super().__init__(f"{text}: {advice}" if advice else text)
+        super().__init__(f"{text}: {advice}." if advice else f"{text}.")
         self.code = code
         self.message = message
         self.advice = advice

@@ -112,6 +112,7 @@ class LiveFrame:
         maxlen: int = 1_000_000,
         name: str | None = None,
         status: Callable[[], StreamStatus] | None = None,
+        on_close: Callable[[], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if type(maxlen) is not int or maxlen < 1:
@@ -125,6 +126,7 @@ class LiveFrame:
         self.name = name or kind.name
         self.columns = columns_of(kind.message) + _RECEIVED
         self._status = status
+        self._on_close = on_close
         self._clock = clock
         self._reader = _MessageReader(kind.message)
         self._store = ColumnStore(self.columns, maxlen=maxlen)
@@ -190,6 +192,8 @@ class LiveFrame:
         if not self._closed:
             self._error = error
             self._closed = True
+            if self._on_close is not None:
+                self._on_close()
         self._wake()
 
     @property

@@ -13,6 +13,9 @@ taken slot, throttling). live: authenticated. reconnecting: it was live and is b
 again. stopped: ended on request. failed: ended by an error.
 """
 
+SourceOrigin = Literal["live", "simulated", "replay"]
+"""Where a stream's data comes from; anything but "live" must be said to whoever looks."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
@@ -21,8 +24,7 @@ class StreamStatus:
     state: State
     feed: str
     """The feed's name, such as "iex"."""
-    origin: Literal["live", "simulated", "replay"] = "live"
-    """Where the data comes from; anything but "live" must be said to whoever looks."""
+    origin: SourceOrigin = "live"
     detail: str = ""
     """One sentence for a person: what went wrong, or what is being waited for."""
     rate: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alpaca_nb.errors import UnknownFeedError
+from alpaca_nb.errors import UnknownChannelError, UnknownFeedError
 from alpaca_nb.wire.messages import CHANNELS, Channel
 
 STREAM_HOST = "wss://stream.data.alpaca.markets"
@@ -23,6 +23,18 @@ class Endpoint:
     """Paths under which other clients look for the same feed."""
     channels: tuple[Channel, ...] = tuple(CHANNELS.values())
 
+    def check(self, channel: Channel) -> None:
+        """Raise UnknownChannelError unless the channel can be subscribed on this feed."""
+        if channel.automatic:
+            raise UnknownChannelError(
+                f"{channel.name} cannot be asked for; they come along with trades."
+            )
+        if channel not in self.channels:
+            allowed = ", ".join(each.name for each in self.channels if not each.automatic)
+            raise UnknownChannelError(
+                f"The feed {self.feed!r} has no {channel.name}; it has {allowed}."
+            )
+
 
 ENDPOINTS: dict[str, Endpoint] = {
     endpoint.feed: endpoint
@@ -35,7 +47,9 @@ ENDPOINTS: dict[str, Endpoint] = {
         Endpoint("boats", "/v1beta1/boats", ("/v2/boats",)),
         Endpoint("overnight", "/v1beta1/overnight", ("/v2/overnight",)),
         Endpoint(
-            "test", "/v2/test", channels=tuple(CHANNELS[name] for name in ("trades", "quotes", "bars"))
+            "test",
+            "/v2/test",
+            channels=tuple(CHANNELS[name] for name in ("trades", "quotes", "bars")),
         ),
     )
 }

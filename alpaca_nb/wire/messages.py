@@ -162,7 +162,9 @@ class PriceBand(
     tape: str = ""
 
 
-class Imbalance(Message[TimeT], Generic[TimeT], tag="i", kw_only=True, rename=_COMMON | {"price": "p"}):
+class Imbalance(
+    Message[TimeT], Generic[TimeT], tag="i", kw_only=True, rename=_COMMON | {"price": "p"}
+):
     """An order imbalance, usually during a LULD halt."""
 
     symbol: str
@@ -210,8 +212,7 @@ class CancelError(
     Generic[TimeT],
     tag="x",
     kw_only=True,
-    rename=_COMMON
-    | {"trade_id": "i", "exchange": "x", "price": "p", "size": "s", "action": "a"},
+    rename=_COMMON | {"trade_id": "i", "exchange": "x", "price": "p", "size": "s", "action": "a"},
 ):
     """A trade that was cancelled (`action` "C") or was an error ("E")."""
 

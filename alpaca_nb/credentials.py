@@ -1,0 +1,144 @@
+"""Where API keys come from, and how they are kept out of sight."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from alpaca_nb.errors import BadInputError, CredentialsError
+
+KEY_VARIABLES = ("APCA_API_KEY_ID", "ALPACA_API_KEY")
+SECRET_VARIABLES = ("APCA_API_SECRET_KEY", "ALPACA_API_SECRET")
+_KEYRING_SERVICE = "alpaca_nb"
+
+
+class Secret:
+    """Text that never shows: not in a repr, a format string, a pickle or a traceback's locals.
+
+    Only `reveal` gives it out, and is called where it goes on the wire and nowhere else.
+    """
+
+    __slots__ = ("_reveal",)
+
+    def __init__(self, text: str) -> None:
+        # In a closure: debuggers and rich tracebacks print attributes, not cells.
+        self._reveal: Callable[[], str] = lambda: text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._reveal()
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reveal() == other.reveal()
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("A secret cannot be pickled or copied into a file.")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Secret:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A key and its secret; both stay hidden. An OAuth token has the literal key "oauth"."""
+
+    key: Secret
+    secret: Secret
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that authenticate a REST request or a WebSocket handshake."""
+        if self.key.reveal() in ("oauth", "access_token"):
+            return {"Authorization": f"Bearer {self.secret.reveal()}"}
+        return {
+            "APCA-API-KEY-ID": self.key.reveal(),
+            "APCA-API-SECRET-KEY": self.secret.reveal(),
+        }
+
+
+def find_credentials(
+    api_key: str | Secret | None = None,
+    api_secret: str | Secret | None = None,
+    *,
+    oauth_token: str | Secret | None = None,
+) -> Credentials | None:
+    """Take the credentials that were passed in, else the environment's, else the keyring's.
+
+    Returns None when there are none anywhere. Raises CredentialsError for half a pair:
+    a lone key never falls back to another source.
+    """
+    if oauth_token is not None:
+        if api_key is not None or api_secret is not None:
+            raise BadInputError("Pass either oauth_token, or api_key and api_secret, not both.")
+        return Credentials(Secret("oauth"), _as_secret("oauth_token", oauth_token))
+    if api_key is not None or api_secret is not None:
+        return _pair(api_key, api_secret, "the arguments api_key and api_secret")
+    key, secret = _first_set(KEY_VARIABLES), _first_set(SECRET_VARIABLES)
+    if key is not None or secret is not None:
+        return _pair(key, secret, f"the variables {KEY_VARIABLES[0]} and {SECRET_VARIABLES[0]}")
+    return _from_keyring()
+
+
+def require_credentials(
+    api_key: str | Secret | None = None,
+    api_secret: str | Secret | None = None,
+    *,
+    oauth_token: str | Secret | None = None,
+) -> Credentials:
+    """The same, but raises CredentialsError when there are none."""
+    credentials = find_credentials(api_key, api_secret, oauth_token=oauth_token)
+    if credentials is None:
+        raise CredentialsError(
+            f"No Alpaca keys were found. Set {KEY_VARIABLES[0]} and {SECRET_VARIABLES[0]}, or "
+            "pass api_key and api_secret; to try without an account, use the simulator."
+        )
+    return credentials
+
+
+def _pair(key: str | Secret | None, secret: str | Secret | None, where: str) -> Credentials:
+    if not key or not secret:
+        missing = "secret" if key else "key" if secret else "key and secret"
+        raise CredentialsError(f"The {missing} is missing: {where} must both be set.")
+    return Credentials(_as_secret("api_key", key), _as_secret("api_secret", secret))
+
+
+def _as_secret(name: str, value: str | Secret) -> Secret:
+    if isinstance(value, Secret):
+        return value
+    if not str(value).strip():
+        raise BadInputError(f"{name} is empty; leave it out to use the environment's keys.")
+    return Secret(str(value).strip())
+
+
+def _first_set(names: tuple[str, ...]) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def _from_keyring() -> Credentials | None:
+    try:
+        keyring: Any = importlib.import_module("keyring")
+    except ImportError:
+        return None
+    try:
+        key = keyring.get_password(_KEYRING_SERVICE, "api_key")
+        secret = keyring.get_password(_KEYRING_SERVICE, "api_secret")
+    except Exception:
+        return None  # no usable keyring on this machine is the same as an empty one
+    return _pair(key, secret, "the keyring's api_key and api_secret") if key or secret else None

@@ -1,0 +1,214 @@
+"""The seam to the network: what a connection must offer, and the WebSocket one.
+
+A stream is handed a `Connector`. The live socket is one; a recording, a test double or
+another WebSocket library are others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import websockets.asyncio.client as websockets_client
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+    WebSocketException,
+)
+
+from alpaca_nb.errors import BadInputError, ConnectError
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 0.5
+"""A disconnect ends within a second, also when the other side is gone."""
+PING_INTERVAL_S = 10.0
+PING_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How a connection ended; `code` is None when no close frame came."""
+
+    code: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        if self.code is None:
+            return "the connection broke without a goodbye"
+        return f"the server closed with {self.code}" + (f" ({self.reason})" if self.reason else "")
+
+
+class Connection(Protocol):
+    """An open connection. Frames arrive through the callback given to its connector."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The response headers of the handshake."""
+        ...
+
+    async def send(self, data: bytes | str) -> None:
+        """Send one frame, text for str; a connection that is gone swallows it."""
+        ...
+
+    async def close(self) -> None:
+        """Say goodbye and close; may be called twice."""
+        ...
+
+    async def wait_closed(self) -> Closed:
+        """Return when the connection has ended, whoever ended it."""
+        ...
+
+
+class Connector(Protocol):
+    """Makes connections."""
+
+    async def __call__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        on_frame: Callable[[bytes], None],
+        compression: bool,
+    ) -> Connection:
+        """Connect, and call `on_frame` on this loop with each frame, in order.
+
+        Raises ConnectError where nobody answers or the handshake is refused, and
+        BadInputError for an address that is none.
+        """
+        ...
+
+
+def display_url(url: str) -> str:
+    """The address as it may be shown: without query string and user information."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}"
+
+
+def check_url(url: str) -> str:
+    """Return the address; raises BadInputError unless it is a ws:// or wss:// one."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, AttributeError, TypeError):
+        usable = False
+    if not usable:
+        raise BadInputError(
+            "A stream's address starts with ws:// or wss:// and names a host, such as "
+            "ws://127.0.0.1:8765/v2/iex."
+        )
+    return url
+
+
+async def connect_websocket(
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    on_frame: Callable[[bytes], None],
+    compression: bool = False,
+) -> Connection:
+    """Connect with the websockets library; see `Connector`."""
+    shown = display_url(url)
+    try:
+        socket = await websockets_client.connect(
+            url,
+            additional_headers=dict(headers),
+            compression="deflate" if compression else None,
+            open_timeout=OPEN_TIMEOUT_S,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=PING_INTERVAL_S,
+            ping_timeout=PING_TIMEOUT_S,
+            max_size=None,
+            proxy=None if _is_loopback(url) else True,
+        )
+    except InvalidURI as error:
+        raise BadInputError(f"{shown} is not an address of a WebSocket.") from error
+    except InvalidStatus as error:
+        raise _refused(shown, error.response.status_code) from None
+    except ProxyError as error:
+        raise ConnectError(f"The proxy on the way to {shown} refused.", url=shown) from error
+    except InvalidHandshake as error:
+        raise ConnectError(f"{shown} answered, but not as a WebSocket.", url=shown) from error
+    except TimeoutError:
+        raise ConnectError(
+            f"{shown} did not answer within {OPEN_TIMEOUT_S:.0f} s; check the network.", url=shown
+        ) from None
+    except (OSError, EOFError, WebSocketException) as error:
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(
+            "."
+        )
+        raise ConnectError(
+            f"Nobody answers at {shown} ({reason}); check the address, and that the server runs.",
+            url=shown,
+        ) from error
+    return _WebSocket(socket, on_frame)
+
+
+class _WebSocket:
+    def __init__(
+        self, socket: websockets_client.ClientConnection, on_frame: Callable[[bytes], None]
+    ) -> None:
+        self._socket = socket
+        self._on_frame = on_frame
+        self._reader = asyncio.create_task(self._read(), name="alpaca_nb reader")
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        response = self._socket.response
+        return response.headers if response is not None else {}
+
+    async def send(self, data: bytes | str) -> None:
+        with suppress(ConnectionClosed):  # wait_closed tells
+            await self._socket.send(data)
+
+    async def close(self) -> None:
+        await self._socket.close()
+        await self.wait_closed()
+
+    async def wait_closed(self) -> Closed:
+        return await asyncio.shield(self._reader)
+
+    async def _read(self) -> Closed:
+        try:
+            while True:
+                # Text is not decoded to str on the way: the codec takes bytes.
+                self._on_frame(await self._socket.recv(decode=False))
+        except ConnectionClosed as error:
+            return _how_closed(error)
+        except BaseException:
+            # Without a reader the connection would be open and mute: end it.
+            self._socket.transport.abort()
+            raise
+
+
+def _how_closed(error: ConnectionClosed) -> Closed:
+    frame: Any = error.rcvd
+    return Closed(frame.code, frame.reason) if frame is not None else Closed(None, "")
+
+
+_REFUSALS = {
+    401: "the credentials in the handshake were refused",
+    403: "access is forbidden; check the address and the plan",
+    404: "there is no such feed at this address",
+    429: "too many connections in a short time",
+}
+
+
+def _refused(shown: str, status: int) -> ConnectError:
+    reason = _REFUSALS.get(
+        status, "the server is in trouble" if status >= 500 else "the handshake was refused"
+    )
+    return ConnectError(f"{shown} answered HTTP {status}: {reason}.", url=shown, status=status)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
