@@ -173,10 +173,10 @@ class Snapshot:
     """Rows of one moment. Immutable, valid for ever, readable from any thread.
 
     A position counts the rows ever appended, so it stays true while retention drops rows.
-    The rows here are those that cover the positions `first` (included) to `last`
-    (excluded): all of them, or, in the rows of `LiveFrame.latest_rows`, the last per
-    symbol. Continue reading at `last`. Codes of categories keep their meaning, and rows
-    once read stay true, until `epoch` changes; then start again from nothing.
+    `first` (included) to `last` (excluded) are the positions these rows speak for: all of
+    their rows or, as in `of` and `LiveFrame.latest_rows`, those that were asked for. Go on
+    reading at `last`. Codes of categories keep their meaning, and rows once read stay
+    true, until `epoch` changes; then start again from nothing.
     """
 
     columns: tuple[Column, ...]
@@ -193,6 +193,8 @@ class Snapshot:
     _start: int
     _stop: int
     _categories: tuple[Categories | None, ...]
+    _positions: NDArray[np.int64] | None = None
+    """The position of each row, where they do not follow each other."""
 
     def __len__(self) -> int:
         return self._stop - self._start
@@ -222,14 +224,25 @@ class Snapshot:
         A position that is still to come gives no rows and is kept as the place to go on.
         """
         first = max(position, self.first)
-        start = min(self._start + first - self.first, self._stop)
         missed = max(0, self.first - position)
-        return replace(self, first=first, last=max(first, self.last), missed=missed, _start=start)
+        rest = replace(self, first=first, last=max(first, self.last), missed=missed)
+        if self._positions is not None:
+            return rest._only(np.flatnonzero(self._positions >= first), self._positions)
+        return replace(rest, _start=min(self._start + first - self.first, self._stop))
 
     def tail(self, rows: int) -> Snapshot:
         """The last `rows` rows, or all if there are fewer."""
-        start = max(self._start, self._stop - rows)
-        return replace(self, first=self.last - (self._stop - start), _start=start)
+        skipped = max(0, len(self) - rows)
+        if self._positions is not None:
+            return self._only(np.arange(skipped, len(self)), self._positions)
+        return replace(self, first=self.first + skipped, _start=self._start + skipped)
+
+    def of(self, symbol: str) -> Snapshot:
+        """The rows of one symbol, copied; they speak for the same positions."""
+        rows = np.flatnonzero(self["symbol"] == self.code("symbol", symbol))
+        if self._positions is not None:
+            return self._only(rows, self._positions)
+        return self._only(rows, np.arange(self.first, self.first + len(self)))
 
     def to_frame(self) -> pd.DataFrame:
         """A DataFrame on the same memory: nothing is copied until somebody writes to it.
@@ -243,6 +256,17 @@ class Snapshot:
             data[column.name] = self._pandas_values(i)
         index = pd.DatetimeIndex(data.pop("timestamp"), name="timestamp", copy=False)
         return _copied_on_write(pd.DataFrame(data, index=index, copy=False))
+
+    def _only(self, rows: NDArray[np.intp], positions: NDArray[np.int64]) -> Snapshot:
+        """Copies of some rows; `positions` are those of all rows here."""
+        arrays = tuple(self._values(i)[rows] for i in range(len(self.columns)))
+        return replace(
+            self,
+            _block=_Block(arrays, self.first),
+            _start=0,
+            _stop=len(rows),
+            _positions=positions[rows],
+        )
 
     def _pandas_values(self, i: int) -> Any:
         import pandas as pd
@@ -485,11 +509,17 @@ class LatestRows:
 
         In the order of the symbols' codes, copied; `of` is the snapshot they belong to.
         """
-        symbols = np.flatnonzero(self._position >= max(position, 0))
-        block = _Block(tuple(values[symbols] for values in self._arrays), 0)
+        empty = replace(of.tail(0), first=position, last=max(position, of.last))
         if not self._arrays:
-            return of.tail(0)
-        return replace(of, first=position, missed=0, _block=block, _start=0, _stop=len(symbols))
+            return empty
+        symbols = np.flatnonzero(self._position >= max(position, 0))
+        return replace(
+            empty,
+            _block=_Block(tuple(values[symbols] for values in self._arrays), position),
+            _start=0,
+            _stop=len(symbols),
+            _positions=self._position[symbols],
+        )
 
     def _make_room(self, arrays: Sequence[AnyArray], symbols: int) -> None:
         if not self._arrays:

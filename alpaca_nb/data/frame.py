@@ -189,12 +189,14 @@ class LiveFrame:
 
         Whoever waits in `wait` is woken; with an error, that error is raised there.
         """
-        if not self._closed:
+        with self._arrived:
+            if self._closed:
+                return
             self._error = error
             self._closed = True
-            if self._on_close is not None:
-                self._on_close()
-        self._wake()
+            self._arrived.notify_all()
+        if self._on_close is not None:
+            self._on_close()
 
     @property
     def closed(self) -> bool:
