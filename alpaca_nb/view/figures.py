@@ -4,7 +4,7 @@ Each figure reads one ColumnDataSource named `SOURCE`, whose columns are empty f
 arrays; `js/src/series.ts` fills them in the page under the same names. Times on the axis
 are New York wall time as milliseconds since 1970, which is what Bokeh shows unshifted.
 
-Colours are written as roles (`bid`, `up`, `grid`, ...). A model carries its light colours,
+Colours are written as roles (`bid`, `up`, `line`, ...). A model carries its light colours,
 so the figure is right wherever Bokeh shows it, and a tag with the roles, from which the
 page recolours it when the host's theme changes. Whoever sets another colour keeps it:
 `pruned_paint` drops the roles whose colour is no longer ours.
@@ -50,19 +50,16 @@ LAST_LINE = "last"
 
 LIGHT = {
     "surface": "#ffffff",
-    "text": "#1f2733",
-    "muted": "#667180",
-    "grid": "#e9ecf0",
-    "axis": "#cfd5dc",
-    "line": "#3b4757",
-    "bid": "#0a7ea4",
-    "ask": "#c2570c",
-    "up": "#0b8a6f",
-    "down": "#c8372d",
-    "volume": "#9aa5b3",
-    "cursor": "#8a94a3",
+    "text": "#1b2128",
+    "muted": "#69737f",
+    "line": "#e4e8ec",
+    "bid": "#0a5fae",
+    "ask": "#b4490b",
+    "up": "#0a5fae",
+    "down": "#b4490b",
 }
-"""The colour of each role in a light theme; the page knows the roles' dark colours."""
+"""The light colour of each role. The roles are design tokens of `js/src/theme.css`, where the
+page finds the colours of the theme it is in."""
 
 _PAINT = "paint"
 
@@ -115,7 +112,7 @@ def make_panels(
     )
     time_range = Range1d(start=0, end=window_s * 1000, name=TIME_RANGE)
     volume_height = round(height * 0.24) if kind.volume else 0
-    crosshair_x = _paint(Span(dimension="height", line_width=1, line_dash="dotted"), line="cursor")
+    crosshair_x = _paint(Span(dimension="height", line_width=1, line_dash="dotted"), line="muted")
 
     price = _panel(
         time_range, crosshair_x, height=height - volume_height, ticks=5, numbers="0,0.00[00]"
@@ -123,7 +120,7 @@ def make_panels(
     price.y_range.range_padding = 0.12
     kind.draw(price, source, kind)
     last = Span(dimension="width", line_dash=[2, 3], line_width=1, visible=False, name=LAST_LINE)
-    price.add_layout(_paint(last, line="line"))
+    price.add_layout(_paint(last, line="muted"))
     price.add_tools(SaveTool(filename=file_name))
     panels = [price]
 
@@ -192,7 +189,7 @@ def _panel(time_range: Range1d, crosshair_x: Span, *, height: int, ticks: int, n
     )
     panel.tools = []
     wheel = WheelZoomTool(dimensions="width", maintain_focus=False)
-    crosshair_y = _paint(Span(dimension="width", line_width=1, line_dash="dotted"), line="cursor")
+    crosshair_y = _paint(Span(dimension="width", line_width=1, line_dash="dotted"), line="muted")
     panel.add_tools(
         PanTool(dimensions="width"),
         wheel,
@@ -203,14 +200,14 @@ def _panel(time_range: Range1d, crosshair_x: Span, *, height: int, ticks: int, n
     _paint(panel, background_fill="surface", border_fill="surface")
     panel.outline_line_color = None
     for axis in panel.axis:
-        _paint(axis, axis_line="axis", major_label_text="muted")
+        _paint(axis, axis_line="line", major_label_text="muted")
         axis.major_tick_line_color = None
         axis.minor_tick_line_color = None
         axis.major_label_text_font_size = "11px"
         axis.major_label_standoff = 6
     panel.yaxis.axis_line_color = None
     for grid in panel.grid:
-        _paint(grid, grid_line="grid")
+        _paint(grid, grid_line="line")
     panel.xgrid.grid_line_color = None
     panel.yaxis.ticker = BasicTicker(desired_num_ticks=ticks)
     panel.yaxis.formatter = NumeralTickFormatter(format=numbers)
@@ -243,7 +240,7 @@ def _draw_quotes(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
     band = panel.varea_step(
         "time", "bid_price", "ask_price", source=source, step_mode="after", fill_alpha=0.10
     )
-    _paint(band.glyph, fill="line")
+    _paint(band.glyph, fill="muted")
     mid = panel.step("time", "mid", source=source, mode="after", line_dash=[1, 3], line_alpha=0.8)
     _paint(mid.glyph, line="muted")
     for side in ("bid", "ask"):
@@ -253,9 +250,9 @@ def _draw_quotes(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
 
 def _draw_trades(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
     line = panel.line("time", "price", source=source, line_width=1.4, line_join="round")
-    _paint(line.glyph, line="line")
+    _paint(line.glyph, line="text")
     dots = panel.scatter("time", "price", source=source, size=3.2, line_color=None, fill_alpha=0.9)
-    _paint(dots.glyph, fill="bid")
+    _paint(dots.glyph, fill="text")
 
 
 def _draw_candles(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
@@ -290,7 +287,7 @@ def _draw_volume(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
     else:
         # A trade lasts no time, so its size is a line and not a bar.
         stems = panel.segment("time", 0, "time", kind.volume, source=source, line_width=1.5)
-        _paint(stems.glyph, line="volume")
+        _paint(stems.glyph, line="muted")
 
 
 def _up_or_down() -> LinearColorMapper:

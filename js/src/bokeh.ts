@@ -15,7 +15,6 @@ export interface BokehModel {
   readonly tags: unknown[];
   /** Set several properties with one redraw. */
   setv(properties: Record<string, unknown>): void;
-  /** The properties by name; `has_props` of Bokeh. */
   readonly properties: Record<string, { change: BokehSignal } | undefined>;
 }
 
@@ -24,7 +23,6 @@ export interface BokehSignal {
   disconnect(slot: () => void): boolean;
 }
 
-/** A range with two ends; a data range also knows whether a person moved it. */
 export interface BokehRange extends BokehModel {
   start: number;
   end: number;
@@ -43,9 +41,14 @@ export interface BokehDocument {
   clear(): void;
 }
 
+/** A view in the page: of a layout, which has children, or of a figure, which has a frame. */
 export interface BokehView {
+  readonly el: HTMLElement;
   readonly model: BokehModel & { readonly document: BokehDocument | null };
-  export?(type?: "auto" | "png" | "svg"): { to_blob(): Promise<Blob> };
+  readonly child_views?: readonly BokehView[];
+  /** Where a figure draws its data, in pixels of its element. */
+  readonly frame?: { readonly bbox: { readonly left: number; readonly width: number } };
+  export?(type?: "auto" | "png" | "svg"): { readonly canvas: HTMLCanvasElement };
 }
 
 export interface BokehViews {

@@ -4,10 +4,46 @@
  * Pure: a frame's columns in, float64 arrays out. Everything is float64 because Bokeh
  * keeps the first array's type when it streams, and would cut later values down to it.
  */
-import { newYorkMs } from "./newyork.ts";
+import type { ChartMessage } from "./chartmodel";
+import type { Batch } from "./delta";
+import { newYorkMs } from "./newyork";
 
 /** Named columns of equal length. */
 export type Columns = Readonly<Record<string, Float64Array>>;
+
+/** What a message did to the rows: how many it added at the end, or that it changed others. */
+export type Change = { readonly added: number; readonly replaced: boolean };
+
+/** The rows of one chart, brought up to date by the messages of its kernel. */
+export class ChartRows {
+  readonly series: Series;
+  /** Whose rows these are; "" before the first message. */
+  symbol = "";
+  readonly #channel: string;
+  /** Bars are told again while they form or when a late trade changes them. */
+  readonly #retold: boolean;
+
+  constructor(channel: string, capacity: number) {
+    this.#channel = channel;
+    this.#retold = channel.endsWith("bars");
+    this.series = new Series(capacity);
+  }
+
+  /** Take in a message; the caller has made sure that none is missing before it. */
+  apply({ header, columns }: Batch): Change {
+    // Rows that were skipped leave a hole: what is before it would be joined by a false line.
+    this.symbol = (header as ChartMessage).symbol;
+    const anew = header.kind === "snapshot" || header.skipped > 0;
+    if (anew) this.series.clear();
+    const frame: Record<string, Float64Array> = {};
+    for (const { name, values } of columns.values()) {
+      if (values instanceof Float64Array) frame[name] = values;
+    }
+    const rows = sourceColumns(this.#channel, frame);
+    const added = this.#retold ? this.series.merge(rows) : this.series.append(rows);
+    return { added: Math.max(added, 0), replaced: anew || added < 0 };
+  }
+}
 
 /** Turn a frame's columns into the source columns of its channel. */
 export function sourceColumns(channel: string, frame: Columns): Record<string, Float64Array> {
@@ -94,17 +130,24 @@ export class Series {
    * that told it before. Returns how many were added, or -1 if any row was replaced.
    */
   merge(rows: Record<string, Float64Array>): number {
-    const times = rows.time ?? new Float64Array();
+    const times = rows["time"] ?? new Float64Array();
     let [added, replaced] = [0, false];
     times.forEach((time, row) => {
       const known = this.rowAt(time);
       if (known >= 0 && this.at("time", known) === time) {
         for (const [name, values] of Object.entries(rows)) {
-          this.#columns[name]?.fill(values[row] ?? Number.NaN, this.#start + known, this.#start + known + 1);
+          this.#columns[name]?.fill(
+            values[row] ?? Number.NaN,
+            this.#start + known,
+            this.#start + known + 1,
+          );
         }
         replaced = true;
       } else {
-        const one = Object.entries(rows).map(([name, values]) => [name, values.slice(row, row + 1)]);
+        const one = Object.entries(rows).map(([name, values]) => [
+          name,
+          values.slice(row, row + 1),
+        ]);
         added += this.append(Object.fromEntries(one));
       }
     });

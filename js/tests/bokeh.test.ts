@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { type Bokeh, gunzip, loadBokeh, wrap } from "../src/bokeh.ts";
+import { type Bokeh, gunzip, loadBokeh, wrap } from "../src/bokeh";
 
 const REGISTRY = Symbol.for("alpaca_nb.bokeh");
 
@@ -20,15 +20,18 @@ const SCRIPT = `"use strict";
 
 /** Node cannot import a blob: URL, so here a module's text is its URL. */
 function importText(): void {
-  vi.stubGlobal("Blob", class {
-    readonly parts: unknown[];
-    constructor(parts: unknown[]) {
-      this.parts = parts;
-    }
-    stream(): ReadableStream {
-      return new Response(this.parts[0] as Uint8Array<ArrayBuffer>).body as ReadableStream;
-    }
-  });
+  vi.stubGlobal(
+    "Blob",
+    class {
+      readonly parts: unknown[];
+      constructor(parts: unknown[]) {
+        this.parts = parts;
+      }
+      stream(): ReadableStream {
+        return new Response(this.parts[0] as Uint8Array<ArrayBuffer>).body as ReadableStream;
+      }
+    },
+  );
   vi.spyOn(URL, "createObjectURL").mockImplementation((blob) => {
     const [text] = (blob as unknown as { parts: string[] }).parts;
     return `data:text/javascript;base64,${Buffer.from(text ?? "").toString("base64")}`;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Follow } from "../src/follow.ts";
+import { Follow } from "../src/follow";
 
 const MINUTE = 60_000;
 

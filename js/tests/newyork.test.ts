@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { newYorkMs } from "../src/newyork.ts";
+import { newYorkMs } from "../src/newyork";
 
 const utc = (text: string): number => Date.parse(text);
 

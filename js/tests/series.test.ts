@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Series, sourceColumns } from "../src/series.ts";
+import { Series, sourceColumns } from "../src/series";
 
 const f64 = (...values: number[]): Float64Array => Float64Array.from(values);
 const open = Date.parse("2026-09-21T13:30:00Z");
