@@ -20,29 +20,26 @@ a clock that stands still until a test moves it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alpaca_nb.clock import ManualClock
 from alpaca_nb.sim.market import SyntheticMarket
 from alpaca_nb.sim.server import LocalSimulator
 
-if not TYPE_CHECKING:
-    try:
-        from pytest import fixture
-    except ImportError:  # pytest is no dependency: without it this is a plain generator
-
-        def fixture(function: Any) -> Any:
-            """Leave the function as it is."""
-            return function
-
-else:
-    from pytest import fixture
-
 __all__ = ["LocalSimulator", "ManualClock", "SyntheticMarket", "simulator"]
 
 
-@fixture
-def simulator() -> Iterator[LocalSimulator]:
+def _simulator() -> Iterator[LocalSimulator]:
     """A simulator on a free port with the default market at its usual pace."""
     with LocalSimulator() as running:
         yield running
+
+
+simulator: Any = None
+"""The pytest fixture; None where pytest, which is no dependency, is not installed."""
+try:
+    import pytest
+except ImportError:
+    pass
+else:
+    simulator = pytest.fixture(name="simulator")(_simulator)

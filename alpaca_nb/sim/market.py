@@ -47,7 +47,9 @@ MINUTE_NS = 60_000_000_000
 DEFAULT_DATE = dt.date(2026, 9, 21)
 """A Monday, fixed so that a run today and a run next year give the same bytes."""
 DEFAULT_SEED = 7
-MAX_RATE = 10_000.0
+MAX_RATE = 1000.0
+_TRADES_A_MINUTE = 1_000_000
+"""More than any minute has, so that trade ids increase from each minute to the next."""
 
 _Integers = NDArray[np.int64]
 _Floats = NDArray[np.float64]
@@ -492,9 +494,7 @@ class SyntheticMarket:
         """
         symbol = self._check(symbol, index)
         messages = self._ticks(symbol, index)
-        trades = [message for message in messages if type(message) is Trade]
-        bar = _minute_bar(trades)
-        return [*messages, bar] if bar is not None else messages
+        return [*messages, *_minute_bar(messages, self.open_ns + (index + 1) * MINUTE_NS)]
 
     def daily_bar(self, symbol: str, index: int) -> DailyBar[int] | None:
         """The day's bar as it stands when a minute is over.
@@ -505,10 +505,12 @@ class SyntheticMarket:
         running = self._running.get(symbol)
         if running is None or running.minutes > index + 1:
             running = self._running[symbol] = _RunningDay()
+        day = _day(self.seed, self.date, self.rate, symbol)
         for minute in range(running.minutes, index + 1):
-            for message in self._ticks(symbol, minute):
-                if type(message) is Trade:
-                    running.builder.add(message)
+            if not day.halted(minute):
+                ticks = _make_ticks(self.seed, self.date, day, minute)
+                for trade in self._trades(day.profile, ticks, minute):
+                    running.builder.add(trade)
         running.minutes = index + 1
         return running.builder.daily_bar(symbol)
 
@@ -549,7 +551,7 @@ class SyntheticMarket:
     def _quotes_and_trades(self, day: _Day, minute: int) -> Iterator[Message[int]]:
         ticks = _make_ticks(self.seed, self.date, day, minute)
         quotes = self._quotes(day.profile, ticks)
-        trades = self._trades(day.profile, ticks, 1 + (minute + 1) * 1_000_000)
+        trades = self._trades(day.profile, ticks, minute)
         for is_quote in ticks.is_quote.tolist():
             yield next(quotes) if is_quote else next(trades)
 
@@ -580,7 +582,7 @@ class SyntheticMarket:
                 timestamp=time_ns,
             )
 
-    def _trades(self, profile: Profile, ticks: _Ticks, first_id: int) -> Iterator[Trade[int]]:
+    def _trades(self, profile: Profile, ticks: _Ticks, minute: int) -> Iterator[Trade[int]]:
         symbol, tape, regular = profile.symbol, profile.tape, profile.regular_sale
         rows = ~ticks.is_quote
         venues = self._venues(profile)
@@ -595,7 +597,8 @@ class SyntheticMarket:
                 ticks.bid_venue[rows].tolist(),
                 at_quote[rows].tolist(),
                 strict=True,
-            )
+            ),
+            start=1 + (minute + 1) * _TRADES_A_MINUTE,
         ):
             conditions = [regular]
             if sweep:
@@ -604,7 +607,7 @@ class SyntheticMarket:
                 conditions.append("I")
             yield Trade(
                 symbol=symbol,
-                trade_id=first_id + number,
+                trade_id=number,
                 exchange=venues[venue] if shown else off_exchange,
                 price=price,
                 size=size,
@@ -623,8 +626,13 @@ def _timestamp(message: Message[int]) -> int:
     return message.timestamp
 
 
-def _minute_bar(trades: Sequence[Trade[int]]) -> Bar[int] | None:
-    return None
+def _minute_bar(messages: Iterable[Message[int]], end_ns: int) -> list[Bar[int]]:
+    """The bar of a minute's trades; none without a qualifying one."""
+    builder = CandleBuilder()
+    for message in messages:
+        if type(message) is Trade:
+            builder.add(message)
+    return builder.close(end_ns)
 
 
 # -- bands, halts ------------------------------------------------------------------------
@@ -680,19 +688,19 @@ def _status(day: _Day, minute: int, *, halted: bool) -> Status[int]:
 # -- arguments ---------------------------------------------------------------------------
 
 
-def _check_seed(seed: int) -> int:
+def _check_seed(seed: object) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise BadInputError(f"A seed is a whole number from 0 up, not {seed!r}.")
     return seed
 
 
-def _check_rate(rate: float) -> float:
+def _check_rate(rate: object) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= MAX_RATE:
         raise BadInputError(f"The rate is a number above 0 up to {MAX_RATE:g}, not {rate!r}.")
     return float(rate)
 
 
-def _check_date(date: dt.date | str) -> dt.date:
+def _check_date(date: object) -> dt.date:
     if isinstance(date, str):
         try:
             date = dt.date.fromisoformat(date)

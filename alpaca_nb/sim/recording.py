@@ -39,7 +39,7 @@ _DATA_TYPES = tuple(CHANNEL_OF)
 # What the server says about the conversation is in raw recordings too; it is passed over.
 _ANY_TYPE: Any = functools.reduce(
     operator.or_,
-    (Success, Error, Subscription, *(message_type[str] for message_type in _DATA_TYPES)),  # type: ignore[index]
+    (Success, Error, Subscription, *(message_type[str] for message_type in _DATA_TYPES)),
 )
 _BLOCK: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(cast(Any, list[_ANY_TYPE]))
 _LINE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_ANY_TYPE | list[_ANY_TYPE])
@@ -78,9 +78,7 @@ def _first_bytes(file: Path) -> bytes:
             f"{file} is a directory; give the path of one recording in it.", path=str(file)
         ) from None
     except OSError as error:
-        raise RecordingError(
-            f"{file} cannot be read: {error.strerror}.", path=str(file)
-        ) from error
+        raise RecordingError(f"{file} cannot be read: {error.strerror}.", path=str(file)) from error
     if not start:
         raise RecordingError(f"{file} is empty; {_EXPECTED}.", path=str(file))
     return start
@@ -103,8 +101,7 @@ def _line_blocks(file: Path, *, compressed: bool) -> Iterator[tuple[int, list[by
     """The file's lines in blocks, each with the number of its first line."""
     line = 1
     rest = b""
-    opened: IO[bytes] = cast(IO[bytes], gzip.open(file)) if compressed else file.open("rb")
-    with opened as stream:
+    with _open(file, compressed=compressed) as stream:
         while True:
             try:
                 data = stream.read(_READ_SIZE)
@@ -123,6 +120,10 @@ def _line_blocks(file: Path, *, compressed: bool) -> Iterator[tuple[int, list[by
                 line += len(lines)
     if rest.strip():
         yield line, [rest]
+
+
+def _open(file: Path, *, compressed: bool) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(file)) if compressed else file.open("rb")
 
 
 def _decode_lines(file: Path, first_line: int, lines: Sequence[bytes]) -> list[Message[int]]:
@@ -146,7 +147,9 @@ def _decode_line(file: Path, number: int, line: bytes) -> list[Message[int]]:
         return _with_integer_times(decoded if isinstance(decoded, list) else [decoded])
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
         reason = _explain(error, line)
-    raise RecordingError(f"{file}, line {number}: {reason}; {_EXPECTED}.", path=str(file), line=number)
+    raise RecordingError(
+        f"{file}, line {number}: {reason}; {_EXPECTED}.", path=str(file), line=number
+    )
 
 
 def _explain(error: Exception, line: bytes) -> str:
@@ -313,4 +316,6 @@ class _ParquetBlock:
 
     def _error(self, row: int, reason: str) -> RecordingError:
         number = self._first_row + row
-        return RecordingError(f"{self._file}, row {number}: {reason}.", path=str(self._file), line=number)
+        return RecordingError(
+            f"{self._file}, row {number}: {reason}.", path=str(self._file), line=number
+        )

@@ -41,7 +41,7 @@ from alpaca_nb.sim.tape import RecordedTape, SyntheticTape, Tape
 from alpaca_nb.wire.codec import Codec, codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS, Endpoint, endpoint_at
 from alpaca_nb.wire.messages import Message, Quote
-from alpaca_nb.wire.protocol import ServerProtocol, SubscriptionsChanged, Subscriptions
+from alpaca_nb.wire.protocol import ServerProtocol, Subscriptions, SubscriptionsChanged
 
 SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 """Header of the handshake's answer: `origin=simulated; speed=1`."""
@@ -202,9 +202,7 @@ class SimulatorServer:
         self, connection: ServerConnection, request: Request, response: Response
     ) -> None:
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers[SIMULATOR_HEADER] = (
-                f"origin={self._tape.origin}; speed={self.speed:g}"
-            )
+            response.headers[SIMULATOR_HEADER] = f"origin={self._tape.origin}; speed={self.speed:g}"
 
     def _describe(self) -> dict[str, object]:
         return {
@@ -656,19 +654,19 @@ def _cannot_listen(host: str, port: int, error: OSError) -> SimulatorError:
     return SimulatorError(f"The simulator cannot listen on {host}, port {port}: {error}.")
 
 
-def _check_host(host: str) -> str:
+def _check_host(host: object) -> str:
     if not isinstance(host, str) or not host:
         raise BadInputError(f"The host is an address such as 127.0.0.1, not {host!r}.")
     return host
 
 
-def _check_port(port: int) -> int:
+def _check_port(port: object) -> int:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
         raise BadInputError(f"A port is a whole number from 0 to 65535, not {port!r}.")
     return port
 
 
-def _check_speed(speed: float) -> float:
+def _check_speed(speed: object) -> float:
     if (
         isinstance(speed, bool)
         or not isinstance(speed, int | float)
@@ -689,7 +687,7 @@ def _check_credentials(key: str | None, secret: str | None) -> tuple[str, str] |
     return key, secret
 
 
-def _check_count(name: str, count: int) -> int:
+def _check_count(name: str, count: object) -> int:
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise BadInputError(f"The number for {name} is a whole number from 1 up, not {count!r}.")
     return count

@@ -191,9 +191,7 @@ class SyntheticTape:
         # The nights between the days are left out of the tape.
         shift = day * SESSION_MINUTES * MINUTE_NS - market.open_ns
         ends = (minute + 1) * MINUTE_NS
-        due = [
-            ends if type(message) is Bar else message.timestamp + shift for message in messages
-        ]
+        due = [ends if type(message) is Bar else message.timestamp + shift for message in messages]
         if daily:
             bar = market.daily_bar(symbol, index)
             if bar is not None:
