@@ -104,6 +104,11 @@ class Categories:
         self.names = names
 
     @functools.cached_property
+    def codes(self) -> dict[str, int]:
+        """The code of each text."""
+        return {name: code for code, name in enumerate(self.names)}
+
+    @functools.cached_property
     def dtype(self) -> pd.CategoricalDtype:
         """The same for pandas; made once, because thousands of names take milliseconds."""
         import pandas as pd
@@ -215,8 +220,7 @@ class Snapshot:
 
     def code(self, name: str, category: str) -> int:
         """The code of a text in a coded column, or -1 if it has not occurred."""
-        names = self._coded(name).names
-        return names.index(category) if category in names else -1
+        return self._coded(name).codes.get(category, -1)
 
     def since(self, position: int) -> Snapshot:
         """The rows from `position` on; `missed` says how many of them are gone.

@@ -133,7 +133,8 @@ class LiveFrame:
         self._latest = LatestRows(self.columns)
         # Staged by the writer, written by whoever holds the lock.
         self._staged: deque[_Batch] = deque()
-        self._offered = 0
+        # Messages handed in, counted by the writer, and those dealt with, under the lock.
+        self._offered = self._consumed = 0
         self._lock = threading.Lock()
         self._arrived = threading.Condition()
         self._waiting = 0
@@ -172,7 +173,7 @@ class LiveFrame:
             return
         self._staged.append(_Batch(self._offered, messages, received_ns, origin))
         self._offered += len(messages)
-        if self._offered - self._staged[0].offset >= _WRITE_AT:
+        if self._offered - self._consumed >= _WRITE_AT:
             self._write_staged()
         if self._waiting:
             self._wake()
@@ -342,7 +343,8 @@ class LiveFrame:
 
     def _forget_written(self) -> None:
         rows = self._store.snapshot()
-        while self._staged and self._staged[0].offset < rows.last + rows.rejected:
+        self._consumed = rows.last + rows.rejected
+        while self._staged and self._staged[0].offset < self._consumed:
             self._staged.popleft()
 
     def _write(self, batches: Sequence[_Batch], *, late: bool) -> None:
@@ -426,12 +428,12 @@ def _rate(rows: Snapshot, now_ns: int) -> float:
     recent = _recent(rows, now_ns)
     if not len(recent):
         return 0.0
-    span_ns = _RECENT_NS
-    if len(recent) == len(rows):
-        # What came before is not held, or there was nothing: measure what is there. A
-        # stream that has only begun gets a second, or its first rows would look like a storm.
-        shortest_ns = 1_000_000_000 if rows.first == rows.last - len(rows) == 0 else 1_000_000
-        span_ns = max(now_ns - int(recent["received"][0]), shortest_ns)
+    if len(recent) < len(rows):
+        return len(recent) * 1e9 / _RECENT_NS
+    # Rows from before are not held, or there were none. A stream that has only begun
+    # counts as a second old, or its first rows would look like a storm.
+    shortest_ns = 1_000_000 if rows.first else 1_000_000_000
+    span_ns = max(now_ns - int(recent["received"][0]), shortest_ns)
     return len(recent) * 1e9 / span_ns
 
 
