@@ -99,11 +99,30 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'alpaca_nb' has no attribute {name!r}")
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
+    if home.startswith(("alpaca_nb.data", "alpaca_nb.feed")):
+        _teach_frames()
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _teach_frames() -> None:
+    """Let frames show themselves; widgets are loaded when the first one does."""
+    from alpaca_nb.data.frame import LiveFrame
+
+    def table(frame: LiveFrame, **options: Any) -> Any:
+        importlib.import_module("alpaca_nb.view")  # takes the place of these two
+        return frame.table(**options)
+
+    def chart(frame: LiveFrame, **options: Any) -> Any:
+        importlib.import_module("alpaca_nb.view")
+        return frame.chart(**options)
+
+    if LiveFrame.view_factory is None:
+        LiveFrame.view_factory = LiveFrame.table_factory = table
+        LiveFrame.chart_factory = chart
 
 
 def load_ipython_extension(shell: Any) -> None:

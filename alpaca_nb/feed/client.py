@@ -131,12 +131,14 @@ class StreamClient:
 
     # -- connection --
 
-    def connect(self) -> None:
-        """Connect, and return once authenticated.
+    def connect(self, *, wait: float | None = None) -> None:
+        """Connect, and return once authenticated, or after `wait` seconds at the latest.
 
-        Raises ConnectError when nobody answers or the handshake is refused, and
-        AuthenticationError or PlanError when the keys or the plan are. A place taken by
-        another connection (406) and throttling (429) are waited out, up to two minutes.
+        Without `wait` it returns only when the outcome is known; with it, the attempt goes
+        on in the background and `status` tells. Raises ConnectError when nobody answers or
+        the handshake is refused, and AuthenticationError or PlanError when the keys or the
+        plan are. A place taken by another connection (406) and throttling (429) are waited
+        out, up to two minutes.
         Nothing is left running when it raises. Does nothing when connected.
         """
         with self._lock:
@@ -148,7 +150,9 @@ class StreamClient:
             stream = self._stream
             stream.policy = self._policy
         try:
-            FEED_THREAD.run(stream.start())
+            FEED_THREAD.run(stream.start(), timeout_s=wait)
+        except TimeoutError:
+            return
         except BaseException:
             if newly or stream.status.state == "failed":
                 self.disconnect()
@@ -179,6 +183,10 @@ class StreamClient:
         traceback: TracebackType | None,
     ) -> None:
         self.disconnect()
+
+    def is_at(self, url: str) -> bool:
+        """Whether this client connects to exactly this address."""
+        return self._url == url
 
     @property
     def feed(self) -> str:
@@ -312,8 +320,20 @@ class StreamClient:
             maxlen=maxlen,
             status=lambda: self.status,
             add=self._add_frame_route,
-            remove=self._remove_frame_route,
+            remove=self._remove_frame,
         )
+
+    def set_symbols(self, frame: LiveFrame, symbols: str | Iterable[str]) -> None:
+        """Let a frame of this client have these symbols from now on; rows it has stay."""
+        names = check_symbols(symbols)
+        with self._lock:
+            old = next((each for each in self._frame_routes if each.owner is frame), None)
+            if old is None:
+                raise BadInputError("This frame is closed, or belongs to another client.")
+            new = dataclasses.replace(old, symbols=frozenset(names))
+            self._frame_routes[self._frame_routes.index(old)] = new
+            self._replace([old], [new])
+            frame.symbols = names
 
     @property
     def subscriptions(self) -> dict[str, set[str]]:
@@ -339,6 +359,14 @@ class StreamClient:
         """What went wrong lately: in handlers, then on the connection."""
         stream_errors = list(self._stream.errors) if self._stream is not None else []
         return [*self._handlers.errors, *stream_errors]
+
+    @property
+    def failure(self) -> AlpacaError | None:
+        """What ended the stream, if an error did."""
+        stream = self._stream
+        if stream is None or stream.status.state != "failed":
+            return None
+        return stream.errors[-1]
 
     @property
     def dropped(self) -> int:
@@ -374,11 +402,11 @@ class StreamClient:
             self._frame_routes.append(route)
             self._replace([], [route])
 
-    def _remove_frame_route(self, route: Route) -> None:
+    def _remove_frame(self, frame: LiveFrame) -> None:
         with self._lock:
-            if route in self._frame_routes:
-                self._frame_routes.remove(route)
-                self._replace([route], [])
+            gone = [route for route in self._frame_routes if route.owner is frame]
+            self._frame_routes = [route for route in self._frame_routes if route not in gone]
+            self._replace(gone, [])
 
 
 def _ended(status: StreamStatus | None) -> StreamStatus | None:

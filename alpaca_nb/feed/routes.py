@@ -22,6 +22,8 @@ class Route:
     channel: Channel
     symbols: frozenset[str]
     deliver: Deliver
+    owner: object = None
+    """Whose route it is, for those who look it up again."""
 
 
 @dataclass(slots=True)
@@ -58,9 +60,9 @@ def make_frame(
     maxlen: int,
     status: Callable[[], StreamStatus],
     add: Callable[[Route], None],
-    remove: Callable[[Route], None],
+    remove: Callable[[LiveFrame], None],
 ) -> LiveFrame:
-    """Make a frame and the route that fills it; closing the frame removes the route."""
+    """Make a frame and add the route that fills it; closing the frame calls `remove`."""
 
     def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
         frame.extend(messages, received_ns=received_ns, origin=origin)
@@ -70,8 +72,7 @@ def make_frame(
         check_symbols(symbols),
         maxlen=maxlen,
         status=status,
-        on_close=lambda: remove(route),
+        on_close=lambda: remove(frame),
     )
-    route = Route(find_channel(channel), frozenset(frame.symbols), deliver)
-    add(route)
+    add(Route(find_channel(channel), frozenset(frame.symbols), deliver, frame))
     return frame

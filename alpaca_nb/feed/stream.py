@@ -588,6 +588,7 @@ class AsyncStreamClient:
             compression=compression,
             policy=policy,
         )
+        self._frame_routes: list[Route] = []
 
     def __repr__(self) -> str:
         return f"Async{self._stream!r}"
@@ -626,9 +627,18 @@ class AsyncStreamClient:
             symbols,
             maxlen=maxlen,
             status=lambda: self._stream.status,
-            add=self._stream.add,
-            remove=self._stream.remove,
+            add=self._add_frame_route,
+            remove=self._remove_frame,
         )
+
+    def _add_frame_route(self, route: Route) -> None:
+        self._stream.add(route)
+        self._frame_routes.append(route)
+
+    def _remove_frame(self, frame: LiveFrame) -> None:
+        for route in [each for each in self._frame_routes if each.owner is frame]:
+            self._frame_routes.remove(route)
+            self._stream.remove(route)
 
     async def batches(
         self, channel: str, symbols: str | Iterable[str], *, limit: int = 100_000
