@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
+from comm.base_comm import BaseComm
 
 from alpaca_nb.clock import SYSTEM_CLOCK
 from alpaca_nb.view.badge import badge
@@ -57,6 +59,7 @@ class LiveView(anywidget.AnyWidget):
         self._publisher = publisher
         super().__init__(title=_title(frame), channel=frame.channel, **traits)
         self.on_msg(self._deliver)
+        _unhitch(self.comm, self._handle_msg)
         publisher.add(self)
 
     @property
@@ -101,6 +104,22 @@ class LiveView(anywidget.AnyWidget):
             f"<p><strong>{html.escape(self.title)}</strong> "
             f"(a live {self.kind} of alpaca_nb; run the notebook to see it move)</p>"
         )
+
+
+def _unhitch(comm: Any, handle: Callable[[Any], None]) -> None:
+    """Let a browser's messages in while a cell runs, without touching what the cell does.
+
+    Two habits of ipykernel are good for widgets whose handlers run user code, and bad for
+    ours, which only enqueue. From 7.4 on it takes messages to the thread that last sent one,
+    the main one, where they wait for the cell; so "run all" would leave every view empty
+    until its last cell ends. JupyterLab has a thread of its own for them, and we let it use
+    it. And every message runs IPython's hooks of a cell's end, one of which shows and closes
+    matplotlib's figures: with a cell half-way through drawing one, that must not happen.
+    """
+    if isinstance(comm, BaseComm):
+        comm.handle_msg = handle  # type: ignore[method-assign]
+        if hasattr(comm, "_reply_subshell_for"):
+            comm._reply_subshell_for = None
 
 
 def _title(frame: LiveFrame) -> str:

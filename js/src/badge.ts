@@ -115,6 +115,8 @@ export class Badge {
   readonly #timer: ReturnType<typeof setInterval>;
   #status: Status | null = null;
   #heard: number;
+  #listening = true;
+  #paused = 0;
   #received = Number.NaN;
   #usualRate = 0;
 
@@ -144,6 +146,21 @@ export class Badge {
     this.#heard = this.#now();
   }
 
+  /**
+   * Whether the kernel is expected to speak. Time in which it is not counts neither as silence
+   * nor as age: the next status knows better, and comes at once.
+   */
+  listening(listening: boolean): void {
+    if (listening === this.#listening) return;
+    const now = this.#now();
+    if (listening) {
+      this.#received += now - this.#paused;
+      this.#heard += now - this.#paused;
+    }
+    this.#paused = now;
+    this.#listening = listening;
+  }
+
   update(status: Status): void {
     this.heard();
     this.#received = this.#heard - (status.age_s ?? Number.NaN) * 1000;
@@ -153,6 +170,7 @@ export class Badge {
   }
 
   draw(): void {
+    if (!this.#listening) return;
     const now = this.#now();
     const age = Number.isNaN(this.#received) ? null : (now - this.#received) / 1000;
     const words = wording(this.#status, age, (now - this.#heard) / 1000, this.#usualRate);

@@ -19,6 +19,8 @@ export interface Sink {
   /** Rows, in order and without a gap. */
   data(batch: Batch): void;
   status(status: Status): void;
+  /** The kernel sends while somebody can see the view, and is silent on purpose while not. */
+  visible?(visible: boolean): void;
 }
 
 /** The quickest pace a host can stand; VS Code spells every byte as a number. */
@@ -28,6 +30,10 @@ const SLOW_FRAME_MS = 200;
 /** Acknowledge after this many messages, or this long, whichever is first. */
 const ACK_EVERY = 4;
 const ACK_MS = 400;
+
+/** Say hello again after this long without an answer, then after twice as long, up to a limit. */
+const GREET_MS = 500;
+const GREET_MAX_MS = 8_000;
 
 /** Ask again for a snapshot that does not come. */
 const PATIENCE_MS = 5_000;
@@ -42,6 +48,7 @@ export class Link {
   /** Elements in which the model is drawn, and whether each can be seen. */
   readonly #views = new Map<HTMLElement, boolean>();
   #greeted = false;
+  #greeting: ReturnType<typeof setTimeout> | undefined;
   #visible = false;
   #hiding: ReturnType<typeof setTimeout> | undefined;
 
@@ -68,6 +75,7 @@ export class Link {
       this.#channel.off("msg:custom", listener);
       clearTimeout(this.#acking);
       clearTimeout(this.#hiding);
+      clearTimeout(this.#greeting);
     };
   }
 
@@ -82,11 +90,7 @@ export class Link {
     const look = () => this.#look();
     document.addEventListener("visibilitychange", look);
     this.#look();
-    if (!this.#greeted) {
-      this.#greeted = true;
-      const interval_ms = "vscodeThemeKind" in document.body.dataset ? SLOW_FRAME_MS : FRAME_MS;
-      this.#send({ kind: "hello", view: this.#id, visible: this.#visible, interval_ms });
-    }
+    if (!this.#greeted) this.#greet(GREET_MS);
     return () => {
       observer?.disconnect();
       document.removeEventListener("visibilitychange", look);
@@ -108,6 +112,17 @@ export class Link {
     }
   }
 
+  /**
+   * Say hello, and again when nothing is heard: a first hello may have been queued behind a
+   * busy cell, before the host had a way around it.
+   */
+  #greet(again: number): void {
+    this.#greeted = true;
+    const interval_ms = "vscodeThemeKind" in document.body.dataset ? SLOW_FRAME_MS : FRAME_MS;
+    this.#send({ kind: "hello", view: this.#id, visible: this.#visible, interval_ms });
+    this.#greeting = setTimeout(() => this.#greet(Math.min(2 * again, GREET_MAX_MS)), again);
+  }
+
   #ack(): void {
     clearTimeout(this.#acking);
     this.#acking = undefined;
@@ -118,6 +133,7 @@ export class Link {
   }
 
   #receive(message: FromKernel, buffers: readonly HostBuffer[]): void {
+    if (this.#greeted) clearTimeout(this.#greeting);
     if (message.kind === "snapshot" || message.kind === "delta") {
       if (this.#inOrder(message)) this.#sink.data(readBatch(message, buffers[0]));
       // Nothing is painted in a hidden page, and the kernel must not wait for it.
@@ -162,6 +178,7 @@ export class Link {
   #setVisible(visible: boolean): void {
     if (visible === this.#visible) return;
     this.#visible = visible;
+    this.#sink.visible?.(visible);
     if (this.#greeted) this.#send({ kind: "visibility", view: this.#id, visible });
   }
 

@@ -51,6 +51,9 @@ export default () => {
       status = next;
       for (const { badge } of views) badge.update(next);
     },
+    visible(visible) {
+      for (const { badge } of views) badge.listening(visible);
+    },
   };
 
   function initialize({ model }: { model: AnyModel<TableState> }): () => void {
