@@ -47,7 +47,7 @@ MINUTE_NS = 60_000_000_000
 DEFAULT_DATE = dt.date(2026, 9, 21)
 """A Monday, fixed so that a run today and a run next year give the same bytes."""
 DEFAULT_SEED = 7
-MAX_RATE = 1000.0
+MAX_RATE = 100.0
 _TRADES_A_MINUTE = 1_000_000
 """More than any minute has, so that trade ids increase from each minute to the next."""
 
