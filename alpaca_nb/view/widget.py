@@ -49,6 +49,9 @@ class LiveView(anywidget.AnyWidget):
     channel = traitlets.Unicode().tag(sync=True)
     """The frame's channel, such as "quotes"."""
 
+    symbols = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """The frame's symbols, in the order in which they were asked for."""
+
     kind = "view"
     """What a person calls it."""
 
@@ -57,7 +60,9 @@ class LiveView(anywidget.AnyWidget):
     ) -> None:
         self._frame = frame
         self._publisher = publisher
-        super().__init__(title=_title(frame), channel=frame.channel, **traits)
+        super().__init__(
+            title=_title(frame), channel=frame.channel, symbols=list(frame.symbols), **traits
+        )
         self.on_msg(self._deliver)
         _unhitch(self.comm, self._handle_msg)
         publisher.add(self)
@@ -117,7 +122,7 @@ def _unhitch(comm: Any, handle: Callable[[Any], None]) -> None:
     matplotlib's figures: with a cell half-way through drawing one, that must not happen.
     """
     if isinstance(comm, BaseComm):
-        comm.handle_msg = handle  # type: ignore[method-assign]
+        comm.handle_msg = handle  # type: ignore[assignment, method-assign]
         if hasattr(comm, "_reply_subshell_for"):
             comm._reply_subshell_for = None
 

@@ -102,10 +102,19 @@ function facts(status: Status, age_s: number | null, old: boolean): readonly Fac
   return list;
 }
 
+function counts(status: Status | null): string {
+  if (status === null) return "";
+  const { received, coalesced } = status;
+  const overtaken = `${format.count(coalesced)} rows overtaken by newer ones before they were drawn`;
+  return `${format.count(received)} messages received; ${overtaken}`;
+}
+
 /** Draws the wording into a view's bar and goes on counting the age while nothing arrives. */
 export class Badge {
   readonly #root: HTMLElement;
   readonly #line = element("div", "anb-badge");
+  readonly #left = element("div", "");
+  readonly #right = element("div", "");
   readonly #state = element("span", "anb-state");
   readonly #feed = element("span", "anb-chip");
   readonly #origin = element("span", "anb-chip");
@@ -129,7 +138,8 @@ export class Badge {
     this.#now = now;
     this.#heard = now();
     this.#origin.dataset["kind"] = "origin";
-    this.#line.append(this.#state, this.#feed, this.#origin);
+    this.#left.append(this.#state, this.#feed, this.#origin);
+    this.#line.append(this.#left, this.#right);
     // A change of state is worth a word to those who listen; the numbers are not.
     this.#state.setAttribute("role", "status");
     this.draw();
@@ -184,8 +194,7 @@ export class Badge {
     this.#drawFacts(words.facts);
     this.#root.dataset["tone"] = words.tone;
     this.#root.toggleAttribute("data-stale", words.stale);
-    const coalesced = this.#status?.coalesced ?? 0;
-    this.#line.title = `${format.count(this.#status?.received ?? 0)} messages received, ${format.count(coalesced)} rows overtaken by newer ones before they were drawn`;
+    this.#right.title = counts(this.#status);
   }
 
   destroy(): void {
@@ -197,7 +206,7 @@ export class Badge {
       const fact = element("span", "anb-fact");
       fact.append(document.createTextNode(""), element("b", ""));
       this.#facts.push(fact);
-      this.#line.append(fact);
+      this.#right.append(fact);
     }
     for (const [at, shown] of this.#facts.entries()) {
       const fact = facts[at];

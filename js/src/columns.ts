@@ -31,9 +31,9 @@ export interface Rows {
 /** Rows a tape keeps in the page; older ones are in the frame. */
 export const TAPE_CAPACITY = 10_000;
 
-/** Make the store that a snapshot asks for. */
-export function makeRows(shape: Shape): Rows {
-  return shape === "keyed" ? new KeyedRows() : new TapeRows();
+/** Make the store that a snapshot asks for; `symbols` are those the frame was made with. */
+export function makeRows(shape: Shape, symbols: readonly string[]): Rows {
+  return shape === "keyed" ? new KeyedRows(symbols) : new TapeRows();
 }
 
 /** The strings behind the codes of category columns. */
@@ -124,14 +124,33 @@ abstract class StoredRows {
   }
 }
 
-/** One row per symbol, in the order in which the symbols were first seen. */
+/**
+ * One row per symbol: those asked for in the order of asking, there from the start so that no
+ * row moves when the first quote of another arrives; then the others, by name.
+ */
 export class KeyedRows extends StoredRows implements Rows {
   readonly shape = "keyed";
+  readonly #symbols: readonly string[];
+  /** Where a symbol is kept, by its code. */
   readonly #slots = new Map<number, number>();
   #capacity = 64;
+  /** What is shown, row by row: a symbol, and where it is kept if anything is known of it. */
+  #shown: { symbol: string; slot: number | undefined }[] = [];
+  #arrangement = 0;
+
+  constructor(symbols: readonly string[] = []) {
+    super();
+    this.#symbols = symbols.filter((symbol) => symbol !== "*");
+    this.#arrange();
+  }
 
   get length(): number {
-    return this.#slots.size;
+    return this.#shown.length;
+  }
+
+  override value(row: number, name: string): Cell {
+    if (name === "symbol") return this.#shown[row]?.symbol ?? null;
+    return super.value(row, name);
   }
 
   apply(batch: Batch): void {
@@ -140,6 +159,7 @@ export class KeyedRows extends StoredRows implements Rows {
     this.begin(batch, this.#capacity);
     const codes = batch.columns.get("symbol")?.values;
     if (codes === undefined) throw new Error("keyed rows have no column `symbol`");
+    const knownBefore = this.#slots.size;
     for (let row = 0; row < batch.header.rows; row++) {
       const code = Number(codes[row]);
       const known = this.#slots.get(code);
@@ -151,14 +171,27 @@ export class KeyedRows extends StoredRows implements Rows {
         copyValue(column.values, slot, values, row);
       }
     }
+    if (first || this.#slots.size > knownBefore) this.#arrange();
   }
 
   key(row: number): number {
-    return row;
+    // Rows that are arranged anew are other rows: nothing of them may seem to have changed.
+    return this.#arrangement * ARRANGEMENT + row;
   }
 
   protected slot(row: number): number {
-    return row;
+    return this.#shown[row]?.slot ?? NO_SLOT;
+  }
+
+  #arrange(): void {
+    const slots = new Map<string, number>();
+    for (const [code, slot] of this.#slots) {
+      slots.set(this.vocabulary.text("symbol", code) ?? "", slot);
+    }
+    const asked = new Set(this.#symbols);
+    const others = [...slots.keys()].filter((symbol) => !asked.has(symbol)).sort();
+    this.#shown = [...asked, ...others].map((symbol) => ({ symbol, slot: slots.get(symbol) }));
+    this.#arrangement += 1;
   }
 
   #newSlot(code: number): number {
@@ -171,6 +204,12 @@ export class KeyedRows extends StoredRows implements Rows {
     return slot;
   }
 }
+
+/** More than there are symbols. */
+const ARRANGEMENT = 1e7;
+
+/** Where nothing is kept: reading there gives nothing. */
+const NO_SLOT = -1;
 
 function noteChange(
   column: Stored,

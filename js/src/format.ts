@@ -9,13 +9,19 @@ export const NOTHING = "–";
  */
 export function price(value: number): string {
   if (!Number.isFinite(value) || value === 0) return NOTHING;
-  const fine = Math.abs(value) < 1 || Math.abs(value * 100 - Math.round(value * 100)) > 1e-6;
-  return grouped(value.toFixed(fine ? 4 : 2));
+  return grouped(value.toFixed(isCents(value) && Math.abs(value) >= 1 ? 2 : 4));
 }
 
-/** A difference of prices; unlike a price it may be zero. */
+/** A difference of prices: unlike a price it may be zero or below, and cents are enough. */
 export function difference(value: number): string {
-  return value === 0 ? "0.00" : price(value).replace("-", "−");
+  if (!Number.isFinite(value)) return NOTHING;
+  const text = grouped(Math.abs(value).toFixed(isCents(value) ? 2 : 4));
+  return value < -5e-5 ? `−${text}` : text;
+}
+
+/** Whole cents, but for the noise of binary fractions. */
+function isCents(value: number): boolean {
+  return Math.abs(value * 100 - Math.round(value * 100)) < 1e-6;
 }
 
 /** A whole number with separators. */

@@ -87,6 +87,7 @@ export class Grid {
   /** Show these rows from now on. */
   show(rows: Rows): void {
     this.#rows = rows;
+    this.#scroll.dataset["shape"] = rows.shape;
     this.#version = rows.version;
     this.#position = rows.position;
     this.#forgetRows();
@@ -218,7 +219,7 @@ export class Grid {
     }
     const changed = rows.changed(row, spec.name);
     // Only a change since the last drawing flashes, not what scrolls into sight.
-    if (changed > this.#version && move !== 0 && (same || rows.shape === "tape")) {
+    if (same && changed > this.#version && move !== 0) {
       cell.element.dataset["flash"] = `${move > 0 ? "up" : "down"}-${changed % 2}`;
     } else if (!same) {
       delete cell.element.dataset["flash"];

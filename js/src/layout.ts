@@ -75,8 +75,8 @@ const DATE: ColumnSpec = {
   text: number(format.date),
 };
 
-const CONDITIONS = muted("conditions", "Cond.", 72, 8);
-const TAPE = muted("tape", "Tape", 52, 9);
+const CONDITIONS = muted("conditions", "Cond.", 82, 8);
+const TAPE = muted("tape", "Tape", 62, 9);
 
 function muted(name: string, heading: string, width: number, rank: number): ColumnSpec {
   return { name, heading, role: "text", tone: "muted", width, rank, text: plain };
@@ -91,7 +91,7 @@ function sizeColumn(name: string, heading: string, rank: number): ColumnSpec {
 }
 
 const CANDLE: readonly ColumnSpec[] = [
-  priceColumn("open", "Open", 4),
+  priceColumn("open", "Open", 3),
   priceColumn("high", "High", 3),
   priceColumn("low", "Low", 3),
   priceColumn("close", "Close", 0, true),
@@ -118,8 +118,8 @@ const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
       from: spread,
     },
     TIME,
-    muted("bid_exchange", "Bid ex.", 62, 6),
-    muted("ask_exchange", "Ask ex.", 62, 6),
+    muted("bid_exchange", "Bid ex.", 72, 6),
+    muted("ask_exchange", "Ask ex.", 72, 6),
     CONDITIONS,
     TAPE,
   ],
@@ -128,7 +128,7 @@ const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
     SYMBOL,
     priceColumn("price", "Price", 0, true),
     sizeColumn("size", "Size", 1),
-    muted("exchange", "Ex.", 48, 5),
+    muted("exchange", "Ex.", 58, 5),
     CONDITIONS,
     TAPE,
   ],
@@ -140,7 +140,7 @@ const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
     { ...muted("status_message", "Status", 150, 0), tone: "ask" },
     { ...muted("reason_message", "Reason", 200, 4) },
     TIME,
-    muted("status_code", "Code", 56, 6),
+    muted("status_code", "Code", 66, 6),
     muted("reason_code", "Reason code", 88, 6),
     TAPE,
   ],
@@ -148,7 +148,7 @@ const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
     SYMBOL,
     { ...priceColumn("limit_down", "Limit down", 0, true), tone: "bid" },
     { ...priceColumn("limit_up", "Limit up", 0, true), tone: "ask" },
-    muted("indicator", "Ind.", 48, 4),
+    muted("indicator", "Ind.", 58, 4),
     TIME,
     TAPE,
   ],
@@ -184,17 +184,16 @@ export interface Fitted {
 const LARGEST = 1.5;
 
 /**
- * Choose the columns for a width: drop the least important until the rest fit, then share out
- * what is left. The order stays; rank 0 is never dropped (the table scrolls sideways instead).
+ * Choose the columns for a width: drop the least important until the rest fit, those of one
+ * rank together (a high without its low would mislead), then share out what is left. The order
+ * stays; rank 0 is never dropped (the table scrolls sideways instead).
  */
 export function fitColumns(columns: readonly ColumnSpec[], width: number): readonly Fitted[] {
   let shown = columns;
   while (total(shown) > width) {
     const least = Math.max(...shown.map((column) => column.rank));
     if (least === 0) break;
-    // The right-most of equals first.
-    const last = shown.map((column) => column.rank).lastIndexOf(least);
-    shown = shown.filter((_, at) => at !== last);
+    shown = shown.filter((column) => column.rank !== least);
   }
   const scale = Math.min(Math.max(width / total(shown), 1), LARGEST);
   return shown.map((spec) => ({ spec, width: Math.floor(spec.width * scale) }));

@@ -4,6 +4,8 @@
 export interface ViewState {
   title: string;
   channel: string;
+  /** As asked for, in that order; "*" among them means all. */
+  symbols: string[];
 }
 
 export interface TableState extends ViewState {

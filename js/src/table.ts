@@ -18,6 +18,7 @@ interface View {
 export default () => {
   const views = new Set<View>();
   let rows: Rows | null = null;
+  let symbols: readonly string[] = [];
   let status: Status | null = null;
   let link: Link | undefined;
   let scheduled = false;
@@ -38,7 +39,7 @@ export default () => {
   const sink: ConstructorParameters<typeof Link>[1] = {
     data(batch) {
       if (batch.header.kind === "snapshot") {
-        rows = makeRows(batch.header.shape);
+        rows = makeRows(batch.header.shape, symbols);
         rows.apply(batch);
         for (const { grid } of views) grid.show(rows);
       } else {
@@ -57,6 +58,7 @@ export default () => {
   };
 
   function initialize({ model }: { model: AnyModel<TableState> }): () => void {
+    symbols = model.get("symbols");
     link = new Link(model as unknown as Channel, sink);
     return link.listen();
   }
