@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import astuple, fields
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
@@ -67,17 +69,14 @@ class FrameStats:
     """Rows that retention has dropped since the frame was made or cleared."""
 
 
-class _Batch(NamedTuple):
+class _Batch(Struct, gc=False):
     """Messages that wait to be written; `offset` counts those handed in before them."""
 
+    # A Struct, because at one message a batch this is made for every message.
     offset: int
     messages: Sequence[Message[Any]]
     received_ns: int
     origin: Origin
-
-    @property
-    def is_late(self) -> bool:
-        return self.origin == "backfill"
 
 
 class LiveFrame:
@@ -337,26 +336,27 @@ class LiveFrame:
         """
         self._forget_written()
         batches = [self._staged[i] for i in range(len(self._staged))]
-        for late, group in groupby(batches, key=lambda batch: batch.is_late):
-            self._write(list(group), late=late)
+        for origin, group in groupby(batches, key=attrgetter("origin")):
+            self._write(list(group), origin)
         self._forget_written()
 
     def _forget_written(self) -> None:
-        rows = self._store.snapshot()
-        self._consumed = rows.last + rows.rejected
-        while self._staged and self._staged[0].offset < self._consumed:
-            self._staged.popleft()
+        rows, staged = self._store.snapshot(), self._staged
+        self._consumed = consumed = rows.last + rows.rejected
+        while staged and staged[0].offset < consumed:
+            staged.popleft()
 
-    def _write(self, batches: Sequence[_Batch], *, late: bool) -> None:
+    def _write(self, batches: Sequence[_Batch], origin: Origin) -> None:
         messages = [message for batch in batches for message in batch.messages]
-        counts = [len(batch.messages) for batch in batches]
         arrays, kept = self._reader.read(messages, self._store)
-        received = np.array([batch.received_ns for batch in batches], np.int64)
-        source = self._store.encode(len(self.columns) - 1, [batch.origin for batch in batches])
-        for column in (received, source):
-            values = np.repeat(column, counts)
-            arrays.append(values if kept is None else values[kept])
-        self._latest.update(arrays, position=self._store.snapshot().last, late=late)
+        received = np.repeat(
+            np.array([batch.received_ns for batch in batches], np.int64),
+            [len(batch.messages) for batch in batches],
+        )
+        source = np.repeat(self._store.encode(len(self.columns) - 1, [origin]), len(messages))
+        arrays += [received, source] if kept is None else [received[kept], source[kept]]
+        position, late = self._store.snapshot().last, origin == "backfill"
+        self._latest.update(arrays, position=position, late=late)
         self._store.append(arrays, rejected=len(messages) - len(arrays[0]))
 
     # -- waiting -------------------------------------------------------------------------
