@@ -47,7 +47,9 @@ class Meter:
         self.last_received_ns = received_ns
         if exchange_ns is None or self._speed == 0:
             return
-        delay_ns = received_ns - exchange_ns / (self._speed or 1.0)
+        # In integers where it can be: a float of nanoseconds since 1970 is 128 ns coarse.
+        tape_ns = exchange_ns if self._speed is None else exchange_ns / self._speed
+        delay_ns = received_ns - tape_ns
         bucket.delay_ns = delay_ns
         if bucket.fastest_ns is None or delay_ns < bucket.fastest_ns:
             bucket.fastest_ns = delay_ns
