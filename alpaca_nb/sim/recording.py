@@ -186,7 +186,7 @@ def _read_parquet(file: Path) -> Iterator[Message[int]]:
         from pyarrow import parquet
     except ImportError as error:
         raise RecordingError(
-            f"{file} is a Parquet file, and reading it needs pyarrow: pip install 'alpaca-nb[parquet]'.",
+            f"{file} is a Parquet file, which needs pyarrow: pip install 'alpaca-nb[parquet]'.",
             path=str(file),
         ) from error
     try:

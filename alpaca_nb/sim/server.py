@@ -22,10 +22,11 @@ import logging
 import math
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -113,6 +114,7 @@ class SimulatorServer:
         self._clock = clock
 
         self._clients: set[_Client] = set()
+        self._opened: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._server: Server | None = None
         self._player: asyncio.Task[None] | None = None
         self._position = 0
@@ -158,6 +160,8 @@ class SimulatorServer:
                 self._asked_port,
                 process_request=self._process_request,
                 process_response=self._process_response,
+                # Declared as a class, used as a factory.
+                create_connection=self._make_connection,  # type: ignore[arg-type]
                 server_header=None,
                 max_size=_MAX_REQUEST_BYTES,
                 close_timeout=_FAREWELL_S,
@@ -178,12 +182,17 @@ class SimulatorServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._player
         await asyncio.gather(*(client.dismiss() for client in tuple(self._clients)))
-        # Those that are still in the handshake.
-        for connection in tuple(server.all_connections):
+        # Those that are still in the handshake, or never began it.
+        for connection in tuple(self._opened):
             connection.transport.abort()
         await server.wait_closed()
 
     # -- handshakes ----------------------------------------------------------------------
+
+    def _make_connection(self, *args: Any, **options: Any) -> ServerConnection:
+        connection = ServerConnection(*args, **options)
+        self._opened.add(connection)
+        return connection
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]

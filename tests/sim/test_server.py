@@ -28,7 +28,8 @@ from alpaca_nb.sim.market import MINUTE_NS, SyntheticMarket
 from alpaca_nb.sim.recording import read_recording
 from alpaca_nb.sim.server import QUIET_S, LocalSimulator, SimulatorServer
 from alpaca_nb.sim.tape import RecordedTape, SyntheticTape
-from alpaca_nb.wire.codec import JSON, decode, format_time
+from alpaca_nb.wire.codec import JSON, decode, format_time, time_ns
+from alpaca_nb.wire.messages import Bar, Quote, Trade
 
 REAL_DATA = os.environ.get("ALPACA_NB_REAL_DATA")
 MSGPACK = {"Content-Type": "application/msgpack"}
@@ -89,8 +90,20 @@ class Talk:
 async def talk(server: Any, path: str = "/v2/iex", **options: Any):
     headers = options.pop("headers", {})
     packed = headers.get("Content-Type") == MSGPACK["Content-Type"]
+    # A test may leave data unread; no goodbye gets through behind that.
+    options = {"max_queue": None, "close_timeout": 0.2} | options
     async with connect(server.url + path, additional_headers=headers, **options) as connection:
         yield Talk(connection, packed=packed)
+
+
+async def read_to_the_end(client: Talk) -> tuple[list[dict[str, Any]], ConnectionClosed]:
+    """Everything until the server closes, and how it closed."""
+    messages: list[dict[str, Any]] = []
+    try:
+        while True:
+            messages.append(await client.next())
+    except ConnectionClosed as closed:
+        return messages, closed
 
 
 async def play(clock: ManualClock, seconds: float) -> None:
@@ -128,8 +141,10 @@ async def fetch(url: str, headers: dict[str, str] | None = None) -> tuple[int, A
 
 @pytest.mark.parametrize(
     "path",
-    ["/v2/iex", "/v2/sip", "/v2/otc", "/v2/delayed_sip", "/v2/test", "/v2/iex/"]
-    + ["/v1beta1/boats", "/v2/boats", "/v1beta1/overnight", "/v2/overnight", "/v2/iex?x=1"],
+    [
+        *("/v2/iex", "/v2/sip", "/v2/otc", "/v2/delayed_sip", "/v2/test", "/v2/iex/"),
+        *("/v1beta1/boats", "/v2/boats", "/v1beta1/overnight", "/v2/overnight", "/v2/iex?x=1"),
+    ],
 )
 async def test_every_stock_feed_has_its_path(server, path):
     """Each endpoint greets at its documented path and at the one other clients use."""
@@ -377,13 +392,6 @@ async def test_the_symbol_limit_is_all_or_nothing():
 # -- the synthetic tape ------------------------------------------------------------------
 
 
-async def collect(client: Talk, until: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while not until(found):
-        found.append(await client.next())
-    return found
-
-
 @pytest.mark.parametrize("headers", [{}, MSGPACK], ids=["json", "msgpack"])
 async def test_what_is_sent_is_the_market(headers):
     """The socket carries the market's messages of the subscribed channels, all and only those."""
@@ -411,8 +419,6 @@ async def test_what_is_sent_is_the_market(headers):
 
 
 def with_times(messages: list[Any]) -> list[Any]:
-    from alpaca_nb.wire.codec import time_ns
-
     for message in messages:
         message.timestamp = time_ns(message.timestamp)
     return messages
@@ -456,8 +462,8 @@ async def test_the_tape_waits_for_the_subscriptions_to_settle():
                 await client.connection.recv()
         await play(clock, 2.0)
         market = SyntheticMarket(feed="iex").minute("SPY", 0)
-        kinds = {"Quote": "q", "Trade": "t"}
-        expected = [kinds[type(m).__name__] for m in market if type(m).__name__ in kinds][:40]
+        kinds = {Quote: "q", Trade: "t"}
+        expected = [kinds[type(m)] for m in market if type(m) in kinds][:40]
         assert [(await client.next())["T"] for _ in expected] == expected
 
 
@@ -517,7 +523,7 @@ def test_the_next_day_follows_at_once():
     last, first = (
         message
         for message in tape.between("iex", wanted, close - 1, close + MINUTE_NS)
-        if type(message).__name__ == "Bar"
+        if type(message) is Bar
     )
     assert format_time(last.timestamp) == "2026-09-25T19:59:00Z"
     assert format_time(first.timestamp) == "2026-09-28T13:30:00Z"
@@ -622,12 +628,9 @@ async def test_a_client_that_does_not_read_is_dropped_in_real_time(tmp_path, mon
                 await client.log_in()
                 await client.ask(action="subscribe", trades=["*"])
             assert [(await quick.next())["i"] for _ in range(count)] == list(range(count))
-            codes = []
-            with pytest.raises(ConnectionClosed):
-                while True:
-                    codes.append((await slow.next()).get("code"))
-            assert len(codes) < count
-            assert set(codes) <= {None, 407}
+            received, _ = await read_to_the_end(slow)
+            assert len(received) < count
+            assert {message.get("code") for message in received} <= {None, 407}
 
 
 async def test_a_client_that_reads_slowly_is_sent_bigger_arrays(tmp_path):
@@ -694,14 +697,11 @@ async def test_a_person_with_a_browser_is_told_what_this_is(server):
 async def test_latest_quotes_are_those_of_the_tape(server):
     """REST and stream tell the same story, for one symbol or several."""
     base = server.url.replace("ws:", "http:")
-    first = next(
-        m for m in SyntheticMarket(feed="iex").minute("AAPL", 0) if type(m).__name__ == "Quote"
-    )
+    first = next(m for m in SyntheticMarket(feed="iex").minute("AAPL", 0) if type(m) is Quote)
     status, body = await fetch(base + "/v2/stocks/AAPL/quotes/latest?feed=iex", KEYS)
     assert (status, body["symbol"]) == (200, "AAPL")
-    assert body["quote"] == json.loads(JSON.encode([first]))[0] | {} or body["quote"]["bx"] == "V"
-    assert set(body["quote"]) == {"bx", "bp", "bs", "ax", "ap", "as", "c", "z", "t"}
-    assert body["quote"]["bp"] == first.bid_price
+    (spelled,) = json.loads(JSON.encode([first]))
+    assert {"T": "q", "S": "AAPL"} | body["quote"] == spelled
     status, body = await fetch(base + "/v2/stocks/quotes/latest?symbols=AAPL,BRK.B&feed=iex", KEYS)
     assert status == 200
     assert set(body["quotes"]) == {"AAPL", "BRK.B"}
@@ -794,11 +794,9 @@ def test_local_simulator_stops_quickly_with_a_proper_goodbye():
             started = time.monotonic()
             await asyncio.to_thread(simulator.stop)
             assert time.monotonic() - started < 1.0
-            with pytest.raises(ConnectionClosed) as caught:
-                while True:
-                    await client.next()
-            assert caught.value.rcvd is not None
-            assert caught.value.rcvd.code == 1001
+            _, closed = await read_to_the_end(client)
+            assert closed.rcvd is not None
+            assert closed.rcvd.code == 1001
 
     with silent:  # it connected and never shook hands
         asyncio.run(hold())
