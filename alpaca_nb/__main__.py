@@ -140,3 +140,7 @@ def _print_address(url: str, arguments: argparse.Namespace) -> None:
     print(f"Simulator listening on {url} ({playing} {pace}; {keys}). Ctrl-C stops it.")
     print("To use it instead of Alpaca, set in the shell that starts Jupyter:")
     print(f"    export ALPACA_NB_STREAM_URL={url}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -292,12 +292,16 @@ async def test_one_connection_per_account_and_endpoint(server):
 
 async def test_connections_can_be_raised():
     """A broker's plan has several connections."""
-    async with SimulatorServer(SyntheticTape(), connections=2) as server:
-        async with talk(server) as one, talk(server) as two, talk(server) as three:
-            await one.log_in()
-            await two.log_in()
-            await three.next()
-            assert (await three.ask(action="auth", key="k", secret="s"))["code"] == 406
+    async with (
+        SimulatorServer(SyntheticTape(), connections=2) as server,
+        talk(server) as one,
+        talk(server) as two,
+        talk(server) as three,
+    ):
+        await one.log_in()
+        await two.log_in()
+        await three.next()
+        assert (await three.ask(action="auth", key="k", secret="s"))["code"] == 406
 
 
 # -- requests ----------------------------------------------------------------------------
@@ -469,16 +473,18 @@ async def test_the_tape_waits_for_the_subscriptions_to_settle():
 
 async def test_the_test_feed_carries_fakepaca_only():
     """Whatever is asked for on /v2/test, FAKEPACA is what comes."""
-    async with SimulatorServer(SyntheticTape(rate=5), speed=20) as server:
-        async with talk(server, "/v2/test") as client:
-            await client.log_in()
-            answer = await client.ask(action="subscribe", quotes=["*", "AAPL"])
-            assert answer["quotes"] == ["*", "AAPL"]
-            assert {(await client.next())["S"] for _ in range(50)} == {"FAKEPACA"}
-            await client.say(action="subscribe", lulds=["*"])
-            while (answer := await client.next())["T"] == "q":
-                pass
-            assert answer["code"] == 410
+    async with (
+        SimulatorServer(SyntheticTape(rate=5), speed=20) as server,
+        talk(server, "/v2/test") as client,
+    ):
+        await client.log_in()
+        answer = await client.ask(action="subscribe", quotes=["*", "AAPL"])
+        assert answer["quotes"] == ["*", "AAPL"]
+        assert {(await client.next())["S"] for _ in range(50)} == {"FAKEPACA"}
+        await client.say(action="subscribe", lulds=["*"])
+        while (answer := await client.next())["T"] == "q":
+            pass
+        assert answer["code"] == 410
 
 
 async def test_a_star_is_the_configured_list():
@@ -604,12 +610,14 @@ async def test_a_client_that_reads_slowly_loses_nothing_at_speed_0(tmp_path):
     """As fast as possible means as fast as the client reads."""
     count = 60_000
     path = recording(tmp_path, *(line("A", 0, trade_id=n) for n in range(count)))
-    async with SimulatorServer(RecordedTape(path), speed=0) as server:
-        async with talk(server, compression=None, max_queue=1) as client:
-            await client.log_in()
-            await client.ask(action="subscribe", trades=["*"])
-            await asyncio.sleep(0.3)
-            assert [(await client.next())["i"] for _ in range(count)] == list(range(count))
+    async with (
+        SimulatorServer(RecordedTape(path), speed=0) as server,
+        talk(server, compression=None, max_queue=1) as client,
+    ):
+        await client.log_in()
+        await client.ask(action="subscribe", trades=["*"])
+        await asyncio.sleep(0.3)
+        assert [(await client.next())["i"] for _ in range(count)] == list(range(count))
 
 
 async def test_a_client_that_does_not_read_is_dropped_in_real_time(tmp_path, monkeypatch):
@@ -637,15 +645,17 @@ async def test_a_client_that_reads_slowly_is_sent_bigger_arrays(tmp_path):
     """What waits for a slow reader travels in fewer, bigger frames, and none of it is lost."""
     count = 20_000
     path = recording(tmp_path, *(line("A", n / 20_000, trade_id=n) for n in range(count)))
-    async with SimulatorServer(RecordedTape(path)) as server:
-        async with talk(server, compression=None) as client:
-            await client.log_in()
-            await client.ask(action="subscribe", trades=["*"])
-            await client.next()
-            client.connection.transport.pause_reading()
-            await asyncio.sleep(0.5)
-            client.connection.transport.resume_reading()
-            assert [(await client.next())["i"] for _ in range(1, count)] == list(range(1, count))
+    async with (
+        SimulatorServer(RecordedTape(path)) as server,
+        talk(server, compression=None) as client,
+    ):
+        await client.log_in()
+        await client.ask(action="subscribe", trades=["*"])
+        await client.next()
+        client.connection.transport.pause_reading()
+        await asyncio.sleep(0.5)
+        client.connection.transport.resume_reading()
+        assert [(await client.next())["i"] for _ in range(1, count)] == list(range(1, count))
 
 
 def test_tape_of_a_recording_is_checked_before_it_is_played(tmp_path):
