@@ -267,7 +267,7 @@ class LiveFrame:
 
         Go on at `last`; `missed` rows were dropped before they were asked for.
         """
-        _check_position(position)
+        _check_count(position, "position")
         return self.snapshot().since(position)
 
     def latest_rows(self, since: int = 0) -> Snapshot:
@@ -276,7 +276,7 @@ class LiveFrame:
         As raw columns, in the order of the codes of `symbol`: such a code is a stable row
         number for its symbol until `epoch` changes. Go on at `last`.
         """
-        _check_position(since)
+        _check_count(since, "since")
         with self._lock:
             self._write_all()
             return self._latest.since(since, of=self._store.snapshot())
@@ -287,7 +287,7 @@ class LiveFrame:
         Raises TimeoutError after `timeout` seconds (None: never), or as soon as the frame
         is closed with fewer rows; the error it was closed with, if there was one.
         """
-        _check_position(rows)
+        _check_count(rows, "rows")
         with self._arrived:
             self._waiting += 1
             try:
@@ -388,7 +388,7 @@ class _MessageReader:
         """One array per column, and which messages could be stored (None: all of them)."""
         try:
             return self._encode(messages, store), None
-        except _UNSTORABLE:
+        except Exception:  # whatever is wrong with one message must not cost the others
             kept = np.array([self._can_store(message, store) for message in messages], bool)
             good = [message for message, keep in zip(messages, kept, strict=True) if keep]
             return self._encode(good, store), kept
@@ -403,12 +403,9 @@ class _MessageReader:
             return False
         try:
             self._encode([message], store)
-        except _UNSTORABLE:
+        except Exception:
             return False
         return True
-
-
-_UNSTORABLE: Final = (TypeError, ValueError, OverflowError)
 
 
 # -- measures of the last seconds --------------------------------------------------------
@@ -447,6 +444,6 @@ def _median_lag(rows: Snapshot, now_ns: int) -> float | None:
     return lag_s if abs(lag_s) <= _HOUR_S else None
 
 
-def _check_position(position: int) -> None:
-    if type(position) is not int or position < 0:
-        raise BadInputError(f"A position counts rows from 0 on; {position!r} is none.")
+def _check_count(rows: int, what: str) -> None:
+    if type(rows) is not int or rows < 0:
+        raise BadInputError(f"{what} counts rows: a whole number from 0 on, not {rows!r}.")

@@ -20,7 +20,7 @@ from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import StreamStatus
 from alpaca_nb.errors import BadInputError, ConnectionLostError, UnknownChannelError
 from alpaca_nb.wire.codec import MSGPACK, decode, format_time, time_ns
-from alpaca_nb.wire.messages import CHANNELS, Bar, Message, Quote, Trade
+from alpaca_nb.wire.messages import CHANNELS, Bar, Imbalance, Message, Quote, Trade
 
 NOW = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -191,8 +191,9 @@ def test_origins() -> None:
         make_trade(1, conditions=None),
         make_trade(1, timestamp="noon"),
         make_quote(1),
+        None,
     ],
-    ids=["id", "price", "size", "symbol", "conditions", "time", "type"],
+    ids=["id", "price", "size", "symbol", "conditions", "time", "type", "nothing"],
 )
 @pytest.mark.parametrize("at", [0, 3, 5])
 def test_an_unstorable_message_costs_no_other(bad: Any, at: int) -> None:
@@ -210,7 +211,8 @@ def test_an_unstorable_message_costs_no_other(bad: Any, at: int) -> None:
 def test_only_unstorable_messages() -> None:
     """A batch of which nothing can be stored leaves the frame as it was."""
     frame = make_frame([make_trade(0, trade_id=-1), make_trade(1, trade_id=2**64)])
-    assert (len(frame), frame.position, frame.stats.rejected) == (0, 0, 2)
+    frame.extend([Imbalance(symbol="AAPL", price=1.0, timestamp=NOW)], received_ns=NOW)
+    assert (len(frame), frame.position, frame.stats.rejected) == (0, 0, 3)
     assert len(frame.latest) == 0
     frame.extend([make_trade(2)], received_ns=NOW)
     assert ids(frame.df) == [2]
@@ -267,7 +269,7 @@ def test_positions_are_checked(position: Any) -> None:
     """What cannot be a position is refused."""
     frame = make_frame()
     for read in (frame.since, frame.rows_since, frame.latest_rows, frame.wait):
-        with pytest.raises(BadInputError, match="position"):
+        with pytest.raises(BadInputError, match="counts rows"):
             read(position)
 
 
