@@ -1,0 +1,159 @@
+"""The quickstart notebook in JupyterLab, as a person sees it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+pytestmark = pytest.mark.browser
+
+REPLAYED = "lean_ticks_20131007_open35m.jsonl.gz"
+
+
+def rows(view: Locator) -> Locator:
+    """The rows that a table draws."""
+    return view.locator(".anb-row:visible")
+
+
+def readout(view: Locator) -> Locator:
+    """What a chart says about its newest row."""
+    return view.locator(".anb-readout")
+
+
+def distinct(read: Callable[[], str], *, during_s: float, every_s: float = 0.2) -> set[str]:
+    """What was read over some time."""
+    seen = set()
+    end = time.monotonic() + during_s
+    while time.monotonic() < end:
+        seen.add(read())
+        time.sleep(every_s)
+    return seen
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_quickstart(open_notebook: Any, theme: str) -> None:
+    """The table ticks, the chart moves while a later cell is busy, and nothing complains."""
+    notebook = open_notebook("01_quickstart.ipynb", theme=theme)
+    notebook.run_cell("load")
+
+    table = notebook.run_cell("subscribe").locator(".anb-view")
+    expect(table.locator(".anb-state")).to_have_text("Live", timeout=10_000)
+    expect(table.locator('[data-kind="origin"]')).to_have_text("SIMULATED")
+    expect(rows(table)).to_have_count(2)
+    for symbol in ("AAPL", "MSFT"):
+        expect(rows(table).filter(has_text=symbol)).to_have_count(1)
+    assert len(distinct(rows(table).first.inner_text, during_s=3)) > 2, "the rows stand still"
+
+    notebook.run_cell("first")
+    notebook.run_cell("spread")
+
+    chart = notebook.run_cell("chart").locator(".anb-view")
+    expect(chart.locator("canvas").first).to_be_visible(timeout=20_000)
+    assert len(distinct(readout(chart).inner_text, during_s=3)) > 2, "the chart stands still"
+
+    busy = notebook.start_cell("busy")
+    chart.scroll_into_view_if_needed()
+    notebook.page.wait_for_timeout(1000)
+    before = chart.locator(".anb-plot").first.screenshot()
+    told = distinct(readout(chart).inner_text, during_s=2.5)
+    after = chart.locator(".anb-plot").first.screenshot()
+    assert notebook.is_busy(busy), "the cell ended before it was looked at"
+    assert len(told) > 2, "no points arrived while a cell was running"
+    assert before != after, "the chart did not move while a cell was running"
+    notebook.screenshot(f"quickstart-{theme}")
+    notebook.finish_cell(busy)
+
+    tape = notebook.run_cell("trades").locator(".anb-view")
+    expect(tape.locator(".anb-scroll")).to_have_attribute("data-shape", "tape")
+    expect(rows(tape).nth(2)).to_be_visible(timeout=30_000)
+    notebook.run_cell("vwap")
+    status = notebook.run_cell("status")
+    expect(status).to_contain_text("quotes AAPL, MSFT")
+    notebook.screenshot(f"quickstart-{theme}-trades")
+    notebook.run_cell("end")
+    expect(tape.locator(".anb-state")).to_have_text("Stopped", timeout=10_000)
+
+    assert notebook.complaints == []
+
+
+def test_reload(open_notebook: Any) -> None:
+    """A page that is loaded again while the kernel runs shows its views again, and they tick."""
+    notebook = open_notebook("01_quickstart.ipynb")
+    for cell in ("load", "subscribe", "chart"):
+        notebook.run_cell(cell)
+    notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    notebook.page.reload()
+    notebook.wait_until_ready()
+    table = notebook.page.locator(".anb-view").nth(0)
+    expect(rows(table)).to_have_count(2, timeout=30_000)
+    assert len(distinct(rows(table).first.inner_text, during_s=3)) > 2, "the rows stand still"
+    chart = notebook.page.locator(".anb-view").nth(1)
+    chart.scroll_into_view_if_needed()
+    expect(chart.locator("canvas").first).to_be_visible(timeout=20_000)
+    assert len(distinct(readout(chart).inner_text, during_s=3)) > 2, "the chart stands still"
+    assert notebook.complaints == []
+
+
+@pytest.mark.realdata
+def test_recorded_morning(open_notebook: Any, lab: Any, real_data: Path) -> None:
+    """A recorded morning at twenty times its pace keeps table and chart moving."""
+    shutil.copy(real_data / REPLAYED, lab.folder)
+    cells = {
+        "start": f"""
+            import os
+            import alpaca_nb as anb
+            simulator = anb.LocalSimulator(play="{REPLAYED}", speed=20)
+            simulator.start()
+            os.environ["ALPACA_NB_STREAM_URL"] = simulator.url
+            %load_ext alpaca_nb
+        """,
+        "quotes": "%alpaca_subscribe quotes *",
+        "trades": "%alpaca_subscribe trades *",
+        "chart": "quotes.wait(500, timeout=30)\nquotes.chart(symbol=quotes.df['symbol'].iloc[-1])",
+        "count": "quotes.stats.total, trades.stats.total",
+        "end": "%alpaca_disconnect\nsimulator.stop()",
+    }
+    write_notebook(lab.folder / "recorded.ipynb", cells)
+    notebook = open_notebook("recorded.ipynb")
+    notebook.run_cell("start")
+    quotes = notebook.run_cell("quotes").locator(".anb-view")
+    notebook.run_cell("trades")
+    chart = notebook.run_cell("chart").locator(".anb-view")
+    expect(quotes.locator('[data-kind="origin"]')).to_have_text("REPLAY", timeout=10_000)
+    expect(chart.locator("canvas").first).to_be_visible(timeout=20_000)
+    assert len(distinct(readout(chart).inner_text, during_s=10)) > 20, "the chart stands still"
+    assert len(distinct(rows(quotes).first.inner_text, during_s=5)) > 5, "the rows stand still"
+    notebook.screenshot("recorded")
+    notebook.run_cell("count")
+    notebook.run_cell("end")
+    assert notebook.complaints == []
+
+
+def write_notebook(path: Path, cells: dict[str, str]) -> None:
+    """Write a notebook of code cells by id."""
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    made = [
+        {
+            "cell_type": "code",
+            "id": id_,
+            "source": "\n".join(line.strip() for line in source.strip().splitlines()),
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+        }
+        for id_, source in cells.items()
+    ]
+    content = {
+        "cells": made,
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content))
