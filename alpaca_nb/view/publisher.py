@@ -38,6 +38,9 @@ GONE_S = 5.0
 SLOWEST_S = 1.0
 """A browser that draws slowly slows its view down, but not beyond this."""
 
+LONGEST_RETRY_S = 10.0
+"""A view that raises is tried again after 0.2 s, then less and less often down to this."""
+
 HEARTBEAT_S = 1.0
 """A visible view hears the status this often even when nothing happens."""
 
@@ -93,7 +96,7 @@ class Pace:
             return
         reader = self._readers.get(name)
         if reader is None:
-            # It said hello before this widget was made again; a snapshot puts things right.
+            # It was forgotten, or its hello was lost; a snapshot puts things right.
             if kind in {"ack", "resync", "visibility"}:
                 visible = message.get("visible", True) is True
                 self._readers[name] = _Reader(visible, self.sequence, now)
@@ -141,11 +144,12 @@ class Pace:
         self._status_sent = now
 
     def _forget_the_gone(self) -> None:
+        """A page that is gone says no goodbye; one forgotten by mistake is told everything."""
         newest = max(reader.heard for reader in self._readers.values())
         self._readers = {
             name: reader
             for name, reader in self._readers.items()
-            if not reader.visible or newest - reader.heard < GONE_S
+            if newest - reader.heard < GONE_S or (reader.visible and reader.acked == self.sequence)
         }
 
 
@@ -179,9 +183,15 @@ class _Slot:
     cursor: Cursor | None = None
     coalesced: int = 0
     told: object = None
-    failures: int = 0
     error: str = ""
-    not_before: float = float("-inf")
+    failures: int = 0
+    retry_at: float = float("-inf")
+
+    def failed(self, error: Exception, now: float) -> None:
+        """Try again later and later, so that a view that always fails costs nothing."""
+        self.error = f"{type(error).__name__}: {error}"
+        self.failures += 1
+        self.retry_at = now + min(FRAME_S * 2**self.failures, LONGEST_RETRY_S)
 
 
 class Publisher:
@@ -238,42 +248,44 @@ class Publisher:
         for slot in slots:
             try:
                 due = min(due, self._serve(slot, now))
-                slot.failures = 0
             except Exception as error:
-                # Later and later, so that a view that always fails costs nothing.
-                slot.failures += 1
-                slot.error = f"{type(error).__name__}: {error}"
-                slot.not_before = now + min(0.1 * 2**slot.failures, 10.0)
-                due = min(due, slot.not_before)
+                slot.failed(error, now)
+                due = min(due, slot.retry_at)
         return max(due - self._clock.monotonic(), 0.0)
 
     def _serve(self, slot: _Slot, now: float) -> float:
+        """Send one view what is due; returns the time from which something can be due again."""
         pace = slot.pace
         while slot.inbox:
             pace.hear(slot.inbox.popleft(), now)
-        if not pace.watched or now < slot.not_before:
-            return slot.not_before if pace.watched else float("inf")
+        if not pace.watched:
+            return float("inf")
+        delta = self._collect(slot, now)
         badge = self._badge(slot)
         told = (badge["state"], badge["feed"], badge["origin"], badge["detail"])
         status_is_due = now >= pace.status_due(changed=told != slot.told)
-        delta = self._collect(slot, now)
         if delta is not None:
             message = {"kind": delta.kind, "seq": pace.data_sent(now)} | delta.header
             if status_is_due:
-                message["status"] = badge | {"coalesced": slot.coalesced}
+                message["status"] = badge
             slot.source.transmit(message, [delta.buffer])
         elif status_is_due:
             slot.source.transmit({"kind": "status", "status": badge}, [])
         if status_is_due:
             pace.status_sent(now)
             slot.told = told
-        # A frame in which nothing had happened ends sooner than one that was sent.
+        # Where nothing had happened, the clock looks again sooner than a frame later.
         return max(pace.data_due(), now + FRAME_S / 2)
 
     def _collect(self, slot: _Slot, now: float) -> Delta | None:
-        if now < slot.pace.data_due():
+        if now < max(slot.pace.data_due(), slot.retry_at):
             return None
-        delta = slot.source.collect(None if slot.pace.wants_snapshot else slot.cursor)
+        try:
+            delta = slot.source.collect(None if slot.pace.wants_snapshot else slot.cursor)
+        except Exception as error:
+            slot.failed(error, now)
+            return None
+        slot.error, slot.failures = "", 0
         if delta is not None:
             slot.cursor = delta.cursor
             slot.coalesced += delta.skipped
@@ -281,7 +293,7 @@ class Publisher:
 
     def _badge(self, slot: _Slot) -> dict[str, Any]:
         badge = slot.source.badge() | {"coalesced": slot.coalesced}
-        if slot.failures:
+        if slot.error:
             badge |= {"state": "failed", "detail": f"This view cannot go on: {slot.error}"}
         return badge
 

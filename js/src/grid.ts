@@ -239,8 +239,7 @@ export class Grid {
   #setHeight(): void {
     const { height } = this.#options;
     const rows = this.#rows;
-    const lines =
-      rows?.shape === "tape" ? MOST : Math.min(Math.max(rows?.length ?? 0, FEWEST), MOST);
+    const lines = Math.min(Math.max(rows?.length ?? 0, FEWEST), MOST);
     const pixels = height ?? HEAD_HEIGHT + lines * ROW_HEIGHT;
     const wanted = `${pixels}px`;
     if (this.#scroll.style.height !== wanted) this.#scroll.style.height = wanted;

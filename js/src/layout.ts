@@ -31,6 +31,8 @@ const number =
 const plain = (cell: Cell): string => (cell === null ? "" : String(cell));
 const price = number(format.price);
 const count = number(format.count);
+/** Nobody quotes nothing: the size of a side that is missing. */
+const quoted = number((value) => (value === 0 ? format.NOTHING : format.count(value)));
 
 function spread(rows: Rows, row: number): Cell {
   const bid = rows.value(row, "bid_price");
@@ -103,10 +105,10 @@ const CANDLE: readonly ColumnSpec[] = [
 const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
   quotes: [
     SYMBOL,
-    { ...sizeColumn("bid_size", "Bid size", 2), tone: "bid", width: 80 },
+    { ...sizeColumn("bid_size", "Bid size", 2), tone: "bid", width: 80, text: quoted },
     { ...priceColumn("bid_price", "Bid", 0, true), tone: "bid" },
     { ...priceColumn("ask_price", "Ask", 0, true), tone: "ask" },
-    { ...sizeColumn("ask_size", "Ask size", 2), tone: "ask", width: 80 },
+    { ...sizeColumn("ask_size", "Ask size", 2), tone: "ask", width: 80, text: quoted },
     {
       name: "spread",
       heading: "Spread",

@@ -1,0 +1,122 @@
+"""Write the messages that the TypeScript tests read, so that both sides agree on the bytes.
+
+Run it after a change of the format: `python tests/view/write_fixtures.py`. A test fails while
+the files differ from what the code writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.view.delta import Cursor, Delta, keyed, start_of, tape
+from alpaca_nb.wire.messages import Message, Quote, Trade
+
+FOLDER = Path(__file__).parents[2] / "js" / "tests" / "fixtures"
+
+T0 = 1_790_000_001_123_456_789
+"""2026-09-21 10:13:21.123456789 in New York."""
+
+
+def fixtures() -> dict[str, str]:
+    """The text of every fixture, by file name."""
+    return {"tape.json": _text(_tape()), "keyed.json": _text(_keyed())}
+
+
+def _tape() -> list[dict[str, Any]]:
+    return _told(
+        LiveFrame("trades", ["AAPL", "MSFT", "SPY"]),
+        lambda frame, cursor: tape(frame.snapshot(), cursor, limit=3),
+        [
+            [_trade("AAPL", 227.12, 1), _trade("MSFT", 415.2, 2)],
+            [_trade("AAPL", 227.13, 2**63 + 1), _trade("SPY", 561.0045, 4), _trade("MSFT", 415, 5)],
+            [_trade("AAPL", 227 + i, 10 + i, size=3_000_000_000) for i in range(5)],
+        ],
+    )
+
+
+def _keyed() -> list[dict[str, Any]]:
+    return _told(
+        LiveFrame("quotes", ["MSFT", "AAPL"]),
+        lambda frame, cursor: keyed(frame.latest_rows(start_of(cursor, frame.epoch)), cursor),
+        [
+            [_quote("AAPL", 227.12, 227.14)],
+            [_quote("MSFT", 415.2, 0.0), _quote("AAPL", 227.13, 227.14)],
+            [_quote("AAPL", 227.1, 227.14), _quote("AAPL", 227.11, 227.15)],
+        ],
+    )
+
+
+def _trade(symbol: str, price: float, trade_id: int, *, size: int = 100) -> Trade[int]:
+    return Trade(
+        symbol=symbol, price=price, size=size, trade_id=trade_id, exchange="V",
+        conditions=["@", "I"], tape="C", timestamp=T0 + 1_000_000 * (trade_id % 1000),
+    )  # fmt: skip
+
+
+def _quote(symbol: str, bid: float, ask: float) -> Quote[int]:
+    return Quote(
+        symbol=symbol, bid_price=bid, bid_size=200, ask_price=ask, ask_size=300,
+        bid_exchange="V", ask_exchange="V", conditions=["R"], tape="C", timestamp=T0,
+    )  # fmt: skip
+
+
+def _told(
+    frame: LiveFrame,
+    collect: Callable[[LiveFrame, Cursor | None], Delta | None],
+    batches: list[list[Message[int]]],
+) -> list[dict[str, Any]]:
+    """What a browser is sent while these batches arrive, with what it should read in it."""
+    cursor, told = None, []
+    for sequence, batch in enumerate(batches, 1):
+        frame.extend(batch, received_ns=T0 + 5_000_000, origin="simulated")
+        delta = collect(frame, cursor)
+        assert delta is not None
+        cursor = delta.cursor
+        told.append(
+            {
+                "message": {"kind": delta.kind, "seq": sequence} | delta.header,
+                "buffer": base64.b64encode(delta.buffer).decode(),
+                "expected": _expected(delta, collect(frame, None)),
+            }
+        )
+    return told
+
+
+_DTYPES = {"float64": "<f8", "time": "<f8", "category": "<i4", "uint64": "<u8"}
+
+
+def _expected(delta: Delta, everything: Delta | None) -> dict[str, list[float | str]]:
+    """The columns in clear: numbers, the strings of categories, identifiers as text."""
+    assert everything is not None
+    expected: dict[str, list[float | str]] = {}
+    for column in delta.header["columns"]:
+        name, dtype = column["name"], column["dtype"]
+        values = np.frombuffer(delta.buffer, _DTYPES[dtype], delta.rows, column["offset"]).tolist()
+        if dtype == "category":
+            names = everything.header["categories"][name]["names"]
+            expected[name] = [names[code] for code in values]
+        else:
+            expected[name] = [str(value) for value in values] if dtype == "uint64" else values
+    return expected
+
+
+def _text(told: list[dict[str, Any]]) -> str:
+    return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write every fixture."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in fixtures().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
