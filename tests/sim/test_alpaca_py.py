@@ -172,6 +172,25 @@ def test_thousands_of_symbols_in_one_subscription(codec):
     assert sorted(answer["bars"]) == sorted(names)
 
 
+def test_its_rest_client_gets_latest_quotes():
+    """The other half of alpaca-py asks the same simulator over REST."""
+    historical = pytest.importorskip("alpaca.data.historical.stock")
+    requests = pytest.importorskip("alpaca.data.requests")
+    with LocalSimulator(seed=5) as simulator:
+        url = simulator.url.replace("ws:", "http:")
+        client = historical.StockHistoricalDataClient("key", "secret", url_override=url)
+        request = requests.StockLatestQuoteRequest(symbol_or_symbols=["AAPL", "F"], feed="iex")
+        latest = client.get_stock_latest_quote(request)
+        client._session.close()
+    market = SyntheticMarket(5, feed="iex")
+    for symbol in ("AAPL", "F"):
+        first = next(m for m in market.minute(symbol, 0) if type(m) is Quote)
+        assert (latest[symbol].bid_price, latest[symbol].timestamp) == (
+            first.bid_price,
+            moment(first.timestamp),
+        )
+
+
 def moment(ns: int) -> datetime:
     """The time as alpaca-py gives it, to the microsecond."""
     return msgpack.Timestamp.from_unix_nano(ns).to_datetime()

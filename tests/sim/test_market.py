@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import itertools
 
 import pytest
@@ -21,6 +22,7 @@ from alpaca_nb.wire.messages import Bar, Imbalance, Message, PriceBand, Quote, S
 
 SYMBOLS = ("AAPL", "SPY", "F", "NFLX", "BRK.B", "QXQX")
 MINUTES = (0, 7, 195, 389)
+PINNED_DIGEST = "3dc1de65f353117a5ea6d172842a109d032f0b5fe2aacd0da93656059e021e8a"
 PINNED_QUOTE = Quote(
     symbol="AAPL",
     bid_exchange="Q",
@@ -91,6 +93,8 @@ def test_the_first_bytes_are_pinned():
     """A change of the market shows here: it changes every stored output that uses a seed."""
     quote = next(m for m in SyntheticMarket(7).minute("AAPL", 0) if type(m) is Quote)
     assert quote == PINNED_QUOTE
+    messages = SyntheticMarket(7).messages(["AAPL", "BRK.B", "QXQX"], [0, 200])
+    assert hashlib.sha256(JSON.encode(messages)).hexdigest() == PINNED_DIGEST
 
 
 @pytest.mark.parametrize("minute", MINUTES)
@@ -284,7 +288,7 @@ def test_every_minute_has_a_price_band_around_the_price():
 
 def test_a_volatility_pause_halts_trading_for_five_minutes():
     """On the rare day with a pause: halt, imbalances, no trading, then a resumption."""
-    market = SyntheticMarket()
+    market = SyntheticMarket(rate=0.01)  # little of what is not looked at
     symbol, minute = halted_symbol(market)
     first, *following = (market.minute(symbol, minute + later) for later in range(6))
     assert isinstance(first[0], Status)

@@ -8,6 +8,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -845,6 +847,19 @@ def test_local_simulator_is_silent(capfd):
 
         asyncio.run(vanish())
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_program_that_forgets_to_stop_it_ends_anyway():
+    """The thread neither holds the interpreter up nor complains when it goes."""
+    program = "from alpaca_nb.sim.server import LocalSimulator; LocalSimulator().start()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        timeout=20,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def test_a_port_in_use_is_explained():
