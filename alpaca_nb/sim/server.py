@@ -59,6 +59,7 @@ LONGEST_STEP_S = 1.0
 SLOW_CLIENT_MESSAGES = 100_000
 """A client for which more than this is waiting is told 407 and dropped."""
 _ROOM_MESSAGES = 10_000
+_LOOK_AHEAD_NS = 60_000_000_000
 _FRAME_MESSAGES = 2_000
 """Keeps a frame well under 1 MiB, which is where many clients stop reading."""
 _FAREWELL_S = 0.4
@@ -300,7 +301,7 @@ class SimulatorServer:
 
     async def _play(self) -> None:
         await self._first_subscription()
-        while self._prepare():
+        while self._prepare(ahead_ns=1):
             await asyncio.sleep(0)
         if self.speed:
             await self._play_by_the_clock()
@@ -325,7 +326,7 @@ class SimulatorServer:
             self._deliver(until=round((now - started) * self.speed * 1e9))
             # One small piece of the next minute each time: the interpreter lock is
             # never held for long, and the minute mark finds everything ready.
-            self._prepare()
+            self._prepare(ahead_ns=_LOOK_AHEAD_NS)
 
     async def _play_as_read(self) -> None:
         while (stop := self._tape.next_stop(self._position)) is not None:
@@ -335,9 +336,9 @@ class SimulatorServer:
             await asyncio.sleep(0)
             await asyncio.gather(*(client.room() for client in tuple(self._clients)))
 
-    def _prepare(self) -> bool:
+    def _prepare(self, *, ahead_ns: int) -> bool:
         return any(
-            self._tape.prepare(feed, wanted, self._position)
+            self._tape.prepare(feed, wanted, self._position, self._position + ahead_ns)
             for feed, wanted in self._wanted.items()
         )
 

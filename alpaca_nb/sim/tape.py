@@ -54,8 +54,8 @@ class Tape(Protocol):
         """
         ...
 
-    def prepare(self, feed: str, wanted: Subscriptions, position: int) -> bool:
-        """Do a small piece of the work that is coming up; False when there is none left."""
+    def prepare(self, feed: str, wanted: Subscriptions, after: int, until: int) -> bool:
+        """Do a small piece of the work for `between`; False when there is none left."""
         ...
 
     def next_stop(self, position: int) -> int | None:
@@ -104,12 +104,10 @@ class SyntheticTape:
         self, feed: str, wanted: Subscriptions, after: int, until: int
     ) -> list[Message[int]]:
         """What is due after one position up to and including another, in order."""
-        # A bar is due at the very end of its minute: minutes are (start, end].
-        first, last = after // MINUTE_NS, (until - 1) // MINUTE_NS
-        self._forget(before=first)
+        self._forget(before=after // MINUTE_NS)
         found: list[tuple[int, Message[int]]] = []
         symbols, daily = self._names(feed, wanted)
-        for minute in range(first, last + 1):
+        for minute in _minutes(after, until):
             for symbol in symbols:
                 chunk = self._chunk(feed, symbol in daily, symbol, minute)
                 low, high = bisect_right(chunk.due, after), bisect_right(chunk.due, until)
@@ -119,15 +117,14 @@ class SyntheticTape:
         found.sort(key=itemgetter(0))
         return [message for _, message in found]
 
-    def prepare(self, feed: str, wanted: Subscriptions, position: int) -> bool:
-        """Make one symbol's current or next minute, if one is still to be made."""
-        minute = position // MINUTE_NS
+    def prepare(self, feed: str, wanted: Subscriptions, after: int, until: int) -> bool:
+        """Make one minute of one symbol, if there is one still to be made."""
         symbols, daily = self._names(feed, wanted)
-        for coming in (minute, minute + 1):
-            made = self._chunks.get(coming, {})
+        for minute in _minutes(after, until):
+            made = self._chunks.get(minute, {})
             for symbol in symbols:
                 if (feed, symbol in daily, symbol) not in made:
-                    self._chunk(feed, symbol in daily, symbol, coming)
+                    self._chunk(feed, symbol in daily, symbol, minute)
                     return True
         return False
 
@@ -207,6 +204,11 @@ class SyntheticTape:
             del self._markets[feed, day]
 
 
+def _minutes(after: int, until: int) -> range:
+    # A bar is due at the very end of its minute: minutes are (start, end].
+    return range(after // MINUTE_NS, (until - 1) // MINUTE_NS + 1)
+
+
 # -- recorded ----------------------------------------------------------------------------
 
 
@@ -240,7 +242,7 @@ class RecordedTape:
         """What is due after one position up to and including another, in the file's order."""
         return self._messages[bisect_right(self._due, after) : bisect_right(self._due, until)]
 
-    def prepare(self, feed: str, wanted: Subscriptions, position: int) -> bool:
+    def prepare(self, feed: str, wanted: Subscriptions, after: int, until: int) -> bool:
         """Nothing is left to be done; the file was read at the start."""
         return False
 

@@ -545,7 +545,7 @@ def test_cutting_the_tape_elsewhere_changes_nothing():
     tape = SyntheticTape()
     pieces, position = [], 0
     for step in [1, 7_000_000_011, MINUTE_NS - 7_000_000_012, 1, MINUTE_NS, 16]:
-        while tape.prepare("sip", wanted, position):
+        while tape.prepare("sip", wanted, position, position + step):
             pass
         pieces += tape.between("sip", wanted, position, position + step)
         position += step
