@@ -14,7 +14,6 @@ import traitlets
 from anywidget import WidgetTrait
 from bokeh.embed import json_item
 
-from alpaca_nb.data.columns import Snapshot, _Block
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.view.bokeh_runtime import bokeh_runtime
 from alpaca_nb.view.delta import Cursor, Delta, start_of, tape
@@ -37,7 +36,7 @@ class LiveChart(LiveView):
 
     Quotes are drawn as bid and ask with the spread between them, trades as prices with
     their sizes beneath, bars as candles with their volume. `symbol` is the first of the
-    frame's unless given; in the page it can be changed among `symbols`. `window` is how
+    frame's unless given; in the page it can be changed among `choices`. `window` is how
     much time is in view while the chart follows the data: seconds, a timedelta or text
     such as "10min". `width` is "stretch" or pixels, `height` is pixels.
 
@@ -56,7 +55,7 @@ class LiveChart(LiveView):
     """The carrier of BokehJS."""
     symbol = traitlets.Unicode().tag(sync=True)
     """What is drawn now; setting it, here or in the page, changes the chart."""
-    symbols = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    choices = traitlets.List(traitlets.Unicode()).tag(sync=True)
     """What can be drawn."""
     capacity = traitlets.Int(CAPACITY).tag(sync=True)
     window_ms = traitlets.Float().tag(sync=True)
@@ -94,7 +93,7 @@ class LiveChart(LiveView):
             bokeh=bokeh_runtime(),
             spec=self._describe(),
             symbol=choice[0],
-            symbols=list(choice),
+            choices=list(choice),
             window_ms=window_s * 1000,
             height=height,
             width=width_px,
@@ -114,7 +113,7 @@ class LiveChart(LiveView):
         start = max(start_of(cursor, now.epoch), self._searched)
         if cursor is not None and now.last <= start:
             return None
-        rows = _of_symbol(now.since(start), symbol)
+        rows = now.since(start).of(symbol)
         if cursor is not None and not len(rows):
             self._searched = now.last
             return None
@@ -137,20 +136,13 @@ class LiveChart(LiveView):
     @traitlets.validate("symbol")
     def _check_symbol(self, proposal: Any) -> str:
         symbol: str = proposal["value"]
-        if self.symbols and symbol not in self.symbols:
-            raise BadInputError(_not_there(symbol, self.symbols))
+        if self.choices and symbol not in self.choices:
+            raise BadInputError(_not_there(symbol, self.choices))
         return symbol
 
     @traitlets.observe("symbol")
     def _name(self, _: object) -> None:
         self.title = f"{self.symbol} {self.channel.replace('_', ' ')}"
-
-
-def _of_symbol(rows: Snapshot, symbol: str) -> Snapshot:
-    """The rows of one symbol, as a snapshot that covers the same positions."""
-    (found,) = np.nonzero(rows["symbol"] == rows.code("symbol", symbol))
-    arrays = tuple(rows[column.name][found] for column in rows.columns)
-    return replace(rows, _block=_Block(arrays, rows.first), _start=0, _stop=len(found))
 
 
 def _choose_symbols(

@@ -1,7 +1,7 @@
 """The figures that live charts show: Bokeh models only, described once and empty.
 
-Each figure reads one ColumnDataSource named `SOURCE`, whose columns are empty float64
-arrays; `js/src/series.ts` fills them in the page under the same names. Times on the axis
+Each figure reads one ColumnDataSource named `SOURCE`, whose columns are float64 arrays
+without a value; `js/src/series.ts` fills them in the page under the same names. Times on the axis
 are New York wall time as milliseconds since 1970, which is what Bokeh shows unshifted.
 
 Colours are written as roles (`bid`, `up`, `line`, ...). A model carries its light colours,
@@ -107,9 +107,9 @@ def make_panels(
     kind: Kind, *, window_s: float, height: int, width: int | None, file_name: str
 ) -> Panels:
     """Make the empty figure of a kind; without a width it takes all there is."""
-    source = ColumnDataSource(
-        data={each: np.empty(0, dtype=np.float64) for each in kind.columns}, name=SOURCE
-    )
+    # One row of nothing, because BokehJS 3.9 never ends drawing a stepped area of no rows.
+    nothing = np.full(1, np.nan)
+    source = ColumnDataSource(data=dict.fromkeys(kind.columns, nothing), name=SOURCE)
     time_range = Range1d(start=0, end=window_s * 1000, name=TIME_RANGE)
     volume_height = round(height * 0.24) if kind.volume else 0
     crosshair_x = _paint(Span(dimension="height", line_width=1, line_dash="dotted"), line="muted")

@@ -104,7 +104,8 @@ async function evaluate(carrier: BokehCarrier): Promise<Bokeh> {
   const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
   try {
     const { default: bokeh } = (await import(/* @vite-ignore */ url)) as { default: Bokeh };
-    bokeh.set_log_level("warn");
+    // It warns of every figure that has no data yet.
+    bokeh.set_log_level("error");
     return bokeh;
   } finally {
     URL.revokeObjectURL(url);

@@ -10,7 +10,7 @@ export interface ChartState extends ViewState {
   bokeh: string;
   symbol: string;
   /** The symbols to choose from. */
-  symbols: string[];
+  choices: string[];
   /** Rows a chart holds at most. */
   capacity: number;
   /** How much time is in view while the chart follows its data. */

@@ -238,7 +238,7 @@ export class ChartView {
   }
 
   #rename(): void {
-    const [symbol, symbols] = [this.#model.get("symbol"), this.#model.get("symbols")];
+    const [symbol, symbols] = [this.#model.get("symbol"), this.#model.get("choices")];
     const name = symbols.length > 1 ? this.#chooser(symbol, symbols) : strong(symbol);
     this.#title.replaceChildren(name, this.#channel.replaceAll("_", " "));
     this.#resume();

@@ -24,6 +24,8 @@ export class Plot {
   readonly #source: BokehSource;
   readonly #time: BokehRange;
   readonly #last: BokehModel | null;
+  /** What Python put in: a row without a value, for Bokeh cannot draw every glyph of none. */
+  readonly #nothing: SourceData;
   readonly #moved = () => this.onMove({ start: this.#time.start, end: this.#time.end });
 
   /** Called when the time axis has moved, whoever moved it. */
@@ -40,6 +42,7 @@ export class Plot {
     if (!document) throw new Error("The figure could not be drawn.");
     this.#document = document;
     this.#source = this.#find(SOURCE) as BokehSource;
+    this.#nothing = this.#source.data;
     this.#time = this.#find(TIME_RANGE) as BokehRange;
     this.#last = document.get_model_by_name(LAST_LINE);
     for (const end of ["start", "end"]) {
@@ -49,7 +52,8 @@ export class Plot {
 
   /** Show these rows and no others. The arrays belong to the plot from now on. */
   replace(rows: SourceData): void {
-    this.#source.data = rows;
+    const empty = Object.values(rows).every((values) => values.length === 0);
+    this.#source.data = empty ? this.#nothing : rows;
   }
 
   /** Add rows at the end, and drop the oldest beyond `capacity`. */
