@@ -483,7 +483,7 @@ class Stream:
         outbound = self._outbound
         while True:
             data = await outbound.get()
-            await connection.send(data.decode() if self._codec.text else data)
+            await connection.send(data.decode() if self._protocol.codec.text else data)
 
     async def _watch(self, connection: Connection) -> None:
         signals = self._signals

@@ -17,6 +17,7 @@ from alpaca_nb.data.status import StreamStatus
 from alpaca_nb.errors import BadInputError, StreamError
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.stream import STREAM_URL_VARIABLE
+from alpaca_nb.feed.transport import check_url
 from alpaca_nb.wire.endpoints import find_endpoint
 from alpaca_nb.wire.messages import check_symbols, find_channel
 
@@ -97,6 +98,8 @@ class Session:
         background and its status tells. Raises what `StreamClient.connect` raises.
         """
         find_endpoint(feed)
+        if url is not None:
+            check_url(url)
         client = self._clients.get(feed)
         if client is None:
             client = self._make_client(feed, url)

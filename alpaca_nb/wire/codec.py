@@ -46,6 +46,7 @@ _SECOND = 1_000_000_000
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))"
 )
+_SHORTEST = len("2026-09-21T14:13:20Z")
 _EXT_NS_AND_SECONDS = struct.Struct(">Iq")
 
 
@@ -102,13 +103,23 @@ def _parse_rfc3339(text: str) -> int:
 
 def _parse_rfc3339_all(values: Sequence[WireTime]) -> NDArray[np.int64]:
     try:
-        # NumPy reads the fraction to the nanosecond but knows no zone.
-        plain = [value[:-1] for value in values if value[-1] == "Z"]  # type: ignore[index]
-        if len(plain) == len(values):
-            return np.array(plain, "M8[ns]").view(np.int64)
-    except (ValueError, TypeError, IndexError):
+        if _are_plain(values):
+            # NumPy reads the fraction to the nanosecond but knows no zone.
+            return np.array([value[:-1] for value in values], "M8[ns]").view(np.int64)  # type: ignore[index]
+    except (ValueError, TypeError, LookupError):
         pass  # one at a time, so that the error names the value
     return np.array([time_ns(value) for value in values], np.int64)
+
+
+def _are_plain(values: Any) -> bool:
+    """Whether all are in UTC, to the second at least, and within what 64 bits can hold.
+
+    NumPy would take more for a time ("now", "NaT", "2026") and wraps what it cannot hold.
+    """
+    if {value[-1] for value in values} != {"Z"} or min(map(len, values)) < _SHORTEST:
+        return False
+    years = {value[:4] for value in values}
+    return all(year.isdigit() and 1678 <= int(year) <= 2261 for year in years)
 
 
 def _unpack_timestamp(value: Ext) -> int:
@@ -128,17 +139,19 @@ def _unpack_timestamp(value: Ext) -> int:
 
 
 _ext_data: Final = operator.attrgetter("data")
+_ext_code: Final = operator.attrgetter("code")
 
 
 def _unpack_timestamps(values: Sequence[WireTime]) -> NDArray[np.int64]:
     try:
-        joined = b"".join(map(_ext_data, values))
+        datas = list(map(_ext_data, values))
+        usual = set(map(_ext_code, values)) == {-1} and set(map(len, datas)) <= {4, 8}
     except AttributeError:
-        joined = b""
-    same_length = all(len(_ext_data(value)) == 8 for value in values) if joined else False
-    if not same_length or any(value.code != -1 for value in values):  # type: ignore[union-attr]
+        usual = False
+    if not usual:
         return np.array([time_ns(value) for value in values], np.int64)
-    packed = np.frombuffer(joined, ">u8").astype(np.uint64)
+    # A whole second in four bytes is the same number as in eight.
+    packed = np.frombuffer(b"".join([data.rjust(8, b"\0") for data in datas]), ">u8")
     seconds = (packed & np.uint64(0x3_FFFF_FFFF)).astype(np.int64)
     return seconds * _SECOND + (packed >> np.uint64(34)).astype(np.int64)
 
@@ -191,13 +204,20 @@ def decode(data: bytes | str) -> list[Incoming]:
     what is not an array of messages at all.
     """
     raw = data.encode() if isinstance(data, str) else data
-    lead = raw[:1]
-    if lead in b"[{ \t\r\n" and lead:
+    if codec_of(raw) is JSON:
         return _decode(raw, _JSON_FRAME, _JSON_PARTS, _JSON_ONE, _JSON_TAG)
+    return _decode(raw, _MSGPACK_FRAME, _MSGPACK_PARTS, _MSGPACK_ONE, _MSGPACK_TAG)
+
+
+def codec_of(data: bytes | str) -> Codec:
+    """The codec that a server's frame is in; ProtocolError when it is in neither."""
+    lead = data[:1].encode() if isinstance(data, str) else data[:1]
+    if lead and lead in b"[{ \t\r\n":
+        return JSON
     if lead and (0x90 <= lead[0] <= 0x9F or lead[0] in (0xDC, 0xDD)):
-        return _decode(raw, _MSGPACK_FRAME, _MSGPACK_PARTS, _MSGPACK_ONE, _MSGPACK_TAG)
+        return MSGPACK
     raise ProtocolError(
-        f"The server sent a frame of {len(raw)} bytes that is neither a JSON nor a "
+        f"The server sent a frame of {len(data)} bytes that is neither a JSON nor a "
         "MessagePack array; is this address an Alpaca market-data stream?"
     )
 

@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from alpaca_nb.errors import BadInputError, ProtocolError, ServerError, server_error
-from alpaca_nb.wire.codec import Codec, decode
+from alpaca_nb.wire.codec import Codec, codec_of, decode
 from alpaca_nb.wire.endpoints import Endpoint
 from alpaca_nb.wire.messages import (
     CHANNEL_BY_KEY,
@@ -162,7 +162,7 @@ class ClientProtocol:
     """
 
     def __init__(self, codec: Codec, *, key: str, secret: str, header_auth: bool = False) -> None:
-        self._codec = codec
+        self._asked_for = codec
         self._auth = {"action": "auth", "key": key, "secret": secret}
         self._header_auth = header_auth
         self._wanted: dict[str, Counter[str]] = {}
@@ -176,6 +176,8 @@ class ClientProtocol:
     def reset(self) -> None:
         """Start a new conversation; what is wanted stays wanted."""
         self._state = _ClientState.GREETING
+        self.codec = self._asked_for
+        """What requests are written in: the codec of the server's greeting once it came."""
         self._confirmed: dict[str, frozenset[str]] = {}
         self._in_flight: tuple[str, Subscriptions] | None = None
         self._kept: set[tuple[str, str]] = set()
@@ -221,7 +223,7 @@ class ClientProtocol:
 
     def authenticate(self) -> None:
         """Send the credentials (again), as after 406 on the same connection."""
-        self._outbox.append(self._codec.encode_request(self._auth))
+        self._outbox.append(self.codec.encode_request(self._auth))
 
     def data_to_send(self) -> list[bytes]:
         """Take the frames that are waiting to be sent."""
@@ -234,6 +236,9 @@ class ClientProtocol:
         Raises ProtocolError for what no Alpaca server sends; the connection is then of no
         use any more.
         """
+        if self._state is _ClientState.GREETING:
+            # A server that does not know our codec greets in its own: answer in that.
+            self.codec = codec_of(data)
         events: list[ClientEvent] = []
         messages: list[Message[Any]] = []
         unreadable: list[Unreadable] = []
@@ -346,7 +351,7 @@ class ClientProtocol:
             return
         action, symbols = change
         request = {CHANNELS[name].key: sorted(names) for name, names in symbols.items()}
-        self._outbox.append(self._codec.encode_request({"action": action} | request))
+        self._outbox.append(self.codec.encode_request({"action": action} | request))
         self._in_flight = change
 
     def _next_change(self) -> tuple[str, Subscriptions] | None:

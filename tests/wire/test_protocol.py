@@ -74,6 +74,16 @@ def test_client_with_header_credentials_sends_none() -> None:
     assert protocol.receive(AUTHENTICATED) == [Authenticated()]
 
 
+def test_client_answers_in_the_codec_of_the_greeting() -> None:
+    """A server that knows only JSON is spoken to in JSON, whatever was asked for."""
+    protocol = ClientProtocol(MSGPACK, key="K", secret="S")
+    protocol.receive(CONNECTED)
+    assert protocol.codec is JSON
+    assert sent(protocol)[0]["action"] == "auth"
+    protocol.reset()
+    assert protocol.codec is MSGPACK
+
+
 def test_wants_before_connection_are_asked_for_once_ready() -> None:
     """A wish made before the connection goes out as one request after authentication."""
     protocol = client()
@@ -230,9 +240,16 @@ def test_not_authenticated_sends_the_credentials_again() -> None:
 
 @pytest.mark.parametrize(
     ("code", "verdict"),
-    [(402, Verdict.FATAL), (404, Verdict.RECONNECT), (407, Verdict.RECONNECT),
-     (411, Verdict.FATAL), (412, Verdict.FATAL), (500, Verdict.RECONNECT), (999, Verdict.RECONNECT)],
-)  # fmt: skip
+    [
+        (402, Verdict.FATAL),
+        (404, Verdict.RECONNECT),
+        (407, Verdict.RECONNECT),
+        (411, Verdict.FATAL),
+        (412, Verdict.FATAL),
+        (500, Verdict.RECONNECT),
+        (999, Verdict.RECONNECT),
+    ],
+)
 def test_verdicts(code: int, verdict: Verdict) -> None:
     """What is retried is decided in one place."""
     assert judge(code) is verdict
@@ -342,7 +359,9 @@ def test_server_wants_authentication_first() -> None:
 def test_server_acknowledges_with_the_full_state() -> None:
     """Changes are additive, unused channels may be null, corrections follow trades."""
     protocol = ready_server()
-    protocol.receive('{"action":"subscribe","trades":["NVDA"],"bars":["*"],"news":null,"orderbooks":[]}')
+    protocol.receive(
+        '{"action":"subscribe","trades":["NVDA"],"bars":["*"],"news":null,"orderbooks":[]}'
+    )
     assert protocol.data_to_send() == [
         b'[{"T":"subscription","trades":["NVDA"],"quotes":[],"bars":["*"],"updatedBars":[],'
         b'"dailyBars":[],"statuses":[],"lulds":[],"corrections":["NVDA"],"cancelErrors":["NVDA"]}]'
