@@ -1,4 +1,5 @@
 /** Numbers and times as a trader reads them. Locale-free: a price looks the same everywhere. */
+import { newYorkMs } from "./newyork";
 
 /** What is shown for "no value". */
 export const NOTHING = "–";
@@ -36,34 +37,9 @@ function grouped(digits: string): string {
   return whole.replace(/\B(?=(\d{3})+$)/g, ",") + fraction;
 }
 
-const ZONE = new Intl.DateTimeFormat("en-US", {
-  timeZone: "America/New_York",
-  hourCycle: "h23",
-  year: "numeric",
-  month: "numeric",
-  day: "numeric",
-  hour: "numeric",
-  minute: "numeric",
-});
-
-const QUARTER_HOUR = 900_000;
-
-let offsetFor = Number.NaN;
-let offset = 0;
-
-/** New York's wall clock as if it were UTC. Asks the slow Intl once per quarter of an hour. */
+/** New York's wall clock as if it were UTC; a fraction of a millisecond is cut off. */
 function newYork(ms: number): Date {
-  const quarter = Math.floor(ms / QUARTER_HOUR);
-  if (quarter !== offsetFor) {
-    const parts: Record<string, number> = {};
-    for (const { type, value } of ZONE.formatToParts(quarter * QUARTER_HOUR)) {
-      parts[type] = Number(value);
-    }
-    const { year = 0, month = 1, day = 1, hour = 0, minute = 0 } = parts;
-    offset = Date.UTC(year, month - 1, day, hour, minute) - quarter * QUARTER_HOUR;
-    offsetFor = quarter;
-  }
-  return new Date(Math.floor(ms) + offset);
+  return new Date(Math.floor(newYorkMs(ms)));
 }
 
 /** New York time to the millisecond: 09:30:01.123. */

@@ -1,0 +1,197 @@
+// @vitest-environment happy-dom
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { KeyedRows, type Rows, TapeRows } from "../src/columns";
+import { Grid, ROW_HEIGHT } from "../src/grid";
+import { made } from "./fixtures";
+
+const NAMES = { symbol: { from: 0, names: ["AAPL", "MSFT", "<b>F</b>"] } };
+
+/** A grid in a page of a given size; happy-dom lays nothing out, so the sizes are told to it. */
+function put(channel: string, rows: Rows, size = { width: 900, height: 28 + 10 * ROW_HEIGHT }) {
+  const grid = new Grid({ channel, height: null, empty: "Nothing yet." });
+  document.body.append(grid.element);
+  const scroll = grid.element.querySelector<HTMLElement>(".anb-scroll");
+  if (scroll === null) throw new Error("the grid has nothing to scroll");
+  Object.defineProperty(scroll, "clientWidth", { value: size.width });
+  Object.defineProperty(scroll, "clientHeight", { value: size.height });
+  grid.show(rows);
+  grid.draw();
+  return { grid, scroll };
+}
+
+/** The texts on the screen, row by row from the top. */
+function lines(): string[][] {
+  const rows = [...document.querySelectorAll<HTMLElement>(".anb-row:not([hidden])")];
+  const top = (row: HTMLElement) =>
+    Number(/translateY\((-?\d+)px\)/.exec(row.style.transform)?.[1]);
+  return rows
+    .sort((one, other) => top(one) - top(other))
+    .map((row) => [...row.children].map((cell) => cell.textContent ?? ""));
+}
+
+function column(heading: string): string[] {
+  const heads = [...document.querySelectorAll(".anb-head .anb-cell")];
+  const at = heads.findIndex((cell) => cell.textContent === heading);
+  return lines().map((line) => line[at] ?? "");
+}
+
+function cell(row: number, heading: string): HTMLElement {
+  const heads = [...document.querySelectorAll(".anb-head .anb-cell")];
+  const at = heads.findIndex((head) => head.textContent === heading);
+  const found = document.querySelectorAll<HTMLElement>(".anb-row:not([hidden])")[row]?.children[at];
+  if (found === undefined) throw new Error(`no cell ${heading} in row ${row}`);
+  return found as HTMLElement;
+}
+
+function tape(prices: number[], position = prices.length, kind: "snapshot" | "delta" = "snapshot") {
+  const symbol = prices.map(() => 0);
+  return made({ symbol, price: prices }, { kind, position, categories: NAMES });
+}
+
+beforeEach(() => document.body.replaceChildren());
+afterEach(() => document.body.replaceChildren());
+
+describe("a keyed table", () => {
+  let rows: KeyedRows;
+
+  beforeEach(() => {
+    rows = new KeyedRows(["AAPL", "MSFT"]);
+    rows.apply(
+      made(
+        { symbol: [0, 1], bid_price: [227.12, 415.2], ask_price: [227.14, 415.3] },
+        { shape: "keyed", categories: NAMES },
+      ),
+    );
+  });
+
+  const change = (symbol: number, bid: number) =>
+    rows.apply(
+      made(
+        { symbol: [symbol], bid_price: [bid], ask_price: [bid + 0.02] },
+        { kind: "delta", shape: "keyed" },
+      ),
+    );
+
+  it("shows each symbol with its prices", () => {
+    put("quotes", rows);
+    expect(column("Symbol")).toEqual(["AAPL", "MSFT"]);
+    expect(column("Bid")).toEqual(["227.12", "415.20"]);
+    expect(column("Spread")).toEqual(["0.02", "0.10"]);
+  });
+
+  it("marks a rise and a fall by more than a colour, and flashes anew each time", () => {
+    const { grid } = put("quotes", rows);
+    expect(cell(0, "Bid").dataset["flash"]).toBeUndefined();
+    change(0, 228);
+    grid.draw();
+    expect(cell(0, "Bid").dataset["move"]).toBe("1");
+    const flash = cell(0, "Bid").dataset["flash"];
+    expect(flash).toMatch(/^up-/);
+    change(0, 229);
+    grid.draw();
+    expect(cell(0, "Bid").dataset["flash"]).toMatch(/^up-/);
+    expect(cell(0, "Bid").dataset["flash"]).not.toBe(flash);
+    change(0, 220);
+    grid.draw();
+    expect(cell(0, "Bid").dataset["flash"]).toMatch(/^down-/);
+    expect(cell(1, "Bid").dataset["flash"]).toBeUndefined();
+  });
+
+  it("touches no text that stays the same", () => {
+    const { grid } = put("quotes", rows);
+    const before = cell(1, "Bid").firstChild;
+    change(0, 230);
+    grid.draw();
+    expect(cell(1, "Bid").firstChild).toBe(before);
+    expect(column("Bid")).toEqual(["230.00", "415.20"]);
+  });
+
+  it("draws markup in a symbol as text", () => {
+    put("quotes", rows).grid.draw();
+    change(2, 1.5);
+    put("quotes", rows);
+    expect(document.querySelector(".anb-row b")).toBeNull();
+    expect(column("Symbol")).toContain("<b>F</b>");
+  });
+});
+
+describe("a tape", () => {
+  it("shows the newest row on top and moves the others down unwritten", () => {
+    const rows = new TapeRows();
+    rows.apply(tape([10, 11]));
+    const { grid } = put("trades", rows);
+    expect(column("Price")).toEqual(["11.00", "10.00"]);
+    const second = document.querySelector<HTMLElement>('.anb-row[style*="translateY(0px)"]');
+    rows.apply(tape([12], 3, "delta"));
+    grid.draw();
+    expect(column("Price")).toEqual(["12.00", "11.00", "10.00"]);
+    expect(second?.style.transform).toBe(`translateY(${ROW_HEIGHT}px)`);
+  });
+
+  it("makes elements for what is in sight only, however many rows there are", () => {
+    const rows = new TapeRows();
+    rows.apply(tape(Array.from({ length: 5_000 }, (_, at) => at + 1)));
+    const { grid, scroll } = put("trades", rows);
+    const elements = document.querySelectorAll(".anb-row").length;
+    expect(elements).toBeLessThan(30);
+    scroll.scrollTop = 2_000 * ROW_HEIGHT;
+    grid.draw();
+    expect(column("Price")).toContain("3,000.00");
+    expect(document.querySelectorAll(".anb-row").length).toBe(elements);
+  });
+
+  it("holds the rows that somebody reads, and says how many are newer", () => {
+    const rows = new TapeRows();
+    rows.apply(tape(Array.from({ length: 1_000 }, (_, at) => at + 1)));
+    const { grid, scroll } = put("trades", rows);
+    scroll.scrollTop = 100 * ROW_HEIGHT;
+    grid.draw();
+    const before = column("Price");
+    rows.apply(tape([2001, 2002, 2003], 1_003, "delta"));
+    grid.draw();
+    expect(scroll.scrollTop).toBe(103 * ROW_HEIGHT);
+    expect(column("Price")).toEqual(before);
+    const newer = document.querySelector<HTMLButtonElement>(".anb-newer");
+    expect(newer?.hidden).toBe(false);
+    expect(newer?.textContent).toContain("3 newer");
+    scroll.scrollTop = 0;
+    scroll.dispatchEvent(new Event("scroll"));
+    expect(newer?.hidden).toBe(true);
+    expect(column("Price")[0]).toBe("2,003.00");
+  });
+});
+
+describe("any table", () => {
+  it("says that there is nothing yet", () => {
+    const rows = new TapeRows();
+    rows.apply(tape([]));
+    const { grid } = put("trades", rows);
+    const empty = document.querySelector<HTMLElement>(".anb-empty");
+    expect([empty?.hidden, empty?.textContent]).toEqual([false, "Nothing yet."]);
+    rows.apply(tape([10], 1, "delta"));
+    grid.draw();
+    expect(empty?.hidden).toBe(true);
+  });
+
+  it("drops columns on a narrow page", () => {
+    const rows = new KeyedRows(["AAPL"]);
+    put("quotes", rows, { width: 280, height: 300 });
+    rows.apply(
+      made(
+        { symbol: [0], bid_price: [1], ask_price: [2], bid_size: [3], ask_size: [4] },
+        { shape: "keyed", categories: NAMES },
+      ),
+    );
+    put("quotes", rows, { width: 280, height: 300 });
+    const headings = [...document.querySelectorAll(".anb-head:last-of-type .anb-cell")];
+    expect(headings.map((head) => head.textContent)).not.toContain("Bid size");
+  });
+
+  it("is a table to a screen reader", () => {
+    const rows = new TapeRows();
+    rows.apply(tape([10]));
+    put("trades", rows);
+    expect(document.querySelectorAll("[role=columnheader]").length).toBeGreaterThan(1);
+    expect(document.querySelectorAll("[role=row] [role=cell]").length).toBeGreaterThan(1);
+  });
+});
