@@ -58,11 +58,15 @@ LONGEST_STEP_S = 1.0
 """After a longer standstill (a suspended laptop, a busy kernel) the tape waits, not leaps."""
 SLOW_CLIENT_MESSAGES = 100_000
 """A client for which more than this is waiting is told 407 and dropped."""
+
 _ROOM_MESSAGES = 10_000
-_LOOK_AHEAD_NS = 60_000_000_000
+"""At speed 0 the tape waits while more than this is waiting for any client."""
 _FRAME_MESSAGES = 2_000
 """Keeps a frame well under 1 MiB, which is where many clients stop reading."""
+_LOOK_AHEAD_NS = 60_000_000_000
+"""How far ahead of the tape its messages are made."""
 _FAREWELL_S = 0.4
+"""How long a client may take to answer a goodbye."""
 _MAX_REQUEST_BYTES = 1 << 20
 _POLICY_VIOLATION = 1008
 _GOING_AWAY = 1001
@@ -105,7 +109,7 @@ class SimulatorServer:
         self._tape = tape
         self._host = _check_host(host)
         self._asked_port = _check_port(port)
-        self.speed = _check_speed(speed)
+        self._speed = _check_speed(speed)
         self._credentials = _check_credentials(key, secret)
         self._connections = _check_count("connections", connections)
         self._symbol_limit = (
@@ -212,13 +216,15 @@ class SimulatorServer:
         self, connection: ServerConnection, request: Request, response: Response
     ) -> None:
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers[SIMULATOR_HEADER] = f"origin={self._tape.origin}; speed={self.speed:g}"
+            response.headers[SIMULATOR_HEADER] = (
+                f"origin={self._tape.origin}; speed={self._speed:g}"
+            )
 
     def _describe(self) -> dict[str, object]:
         return {
             "service": "alpaca_nb simulator",
             "origin": self._tape.origin,
-            "speed": self.speed,
+            "speed": self._speed,
             "clients": len(self._clients),
             "streams": {feed: self.url + each.path for feed, each in ENDPOINTS.items()},
         }
@@ -303,7 +309,7 @@ class SimulatorServer:
         await self._first_subscription()
         while self._prepare(ahead_ns=1):
             await asyncio.sleep(0)
-        if self.speed:
+        if self._speed:
             await self._play_by_the_clock()
         else:
             await self._play_as_read()
@@ -323,7 +329,7 @@ class SimulatorServer:
             now = self._clock.monotonic()
             started += max(0.0, now - previous - LONGEST_STEP_S)
             previous = now
-            self._deliver(until=round((now - started) * self.speed * 1e9))
+            self._deliver(until=round((now - started) * self._speed * 1e9))
             # One small piece of the next minute each time: the interpreter lock is
             # never held for long, and the minute mark finds everything ready.
             self._prepare(ahead_ns=_LOOK_AHEAD_NS)
@@ -349,7 +355,7 @@ class SimulatorServer:
             if messages:
                 for client in self._clients:
                     if client.endpoint.feed == feed:
-                        client.offer(messages, bounded=self.speed > 0)
+                        client.offer(messages, bounded=self._speed > 0)
 
 
 class _Client:
@@ -423,7 +429,7 @@ class _Client:
         await self._close(_GOING_AWAY)
 
     async def _write(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
+        try:
             while not self.protocol.closing:
                 await self._wake.wait()
                 self._wake.clear()
@@ -431,6 +437,12 @@ class _Client:
                     for frame in frames:
                         await self._connection.send(frame, text=self._codec.text)
             await self._close(_POLICY_VIOLATION)
+        except ConnectionClosed:
+            pass
+        except Exception:
+            # Better a client that sees its line cut than one that waits for ever.
+            _LOGGER.exception("a client could not be written to")
+            self._connection.transport.abort()
 
     def _next_frames(self) -> Sequence[bytes]:
         """Answers first, then a piece of the waiting data."""
