@@ -68,6 +68,8 @@ SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 
 GREETING_TIMEOUT_S = 10.0
 """How long a server may take for each step before the subscriptions."""
+ANSWER_TIMEOUT_S = 5.0
+"""How long a server may take to acknowledge a subscription before the next one is sent."""
 PATIENCE_S = 120.0
 """How long a taken place (406) or throttling (429) is waited out."""
 
@@ -153,6 +155,7 @@ class Stream:
         self._patience_ends_s: float | None = None
         self._signals: asyncio.Queue[_Signal] = asyncio.Queue()
         self._outbound: asyncio.Queue[bytes] = asyncio.Queue()
+        self._timed: object = None
         self._attempts = 0
         self._data_flowed = False
         self._was_up = False
@@ -478,6 +481,15 @@ class Stream:
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
             self._outbound.put_nowait(data)
+        request = self._protocol.in_flight
+        if request is not None and request is not self._timed:
+            self._timed = request
+            asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._skip_answer, request)
+
+    def _skip_answer(self, request: object) -> None:
+        if self._protocol.in_flight is request:
+            self._protocol.skip_answer()
+            self._flush()
 
     async def _send_outbound(self, connection: Connection) -> None:
         outbound = self._outbound

@@ -181,6 +181,7 @@ class ClientProtocol:
         self._confirmed: dict[str, frozenset[str]] = {}
         self._in_flight: tuple[str, Subscriptions] | None = None
         self._kept: set[tuple[str, str]] = set()
+        self._assumed: dict[str, frozenset[str]] = {}
         self._outbox: list[bytes] = []
 
     @property
@@ -219,6 +220,27 @@ class ClientProtocol:
             if counts[symbol] <= 0:
                 del counts[symbol]
                 self.refused.pop((channel, symbol), None)
+        self._follow()
+
+    @property
+    def in_flight(self) -> object:
+        """The request that waits for its answer, or None; another object for each request."""
+        return self._in_flight
+
+    def skip_answer(self) -> None:
+        """Go on without the answer to the request in flight: some proxies never acknowledge.
+
+        What it asked for is taken as done, but not as confirmed.
+        """
+        if self._in_flight is None:
+            return
+        action, asked = self._in_flight
+        self._in_flight = None
+        for name, symbols in asked.items():
+            assumed = self._assumed.get(name, _EMPTY)
+            self._assumed[name] = assumed | symbols if action == "subscribe" else assumed - symbols
+            if action == "unsubscribe":
+                self._confirmed[name] = self._confirmed.get(name, _EMPTY) - symbols
         self._follow()
 
     def authenticate(self) -> None:
@@ -283,6 +305,7 @@ class ClientProtocol:
         self._confirmed = {
             name: frozenset(symbols or ()) for name, symbols in asdict(message).items()
         }
+        self._assumed.clear()
         events: list[ClientEvent] = [SubscriptionsChanged(self.confirmed)]
         if self._in_flight is not None:
             events += self._check_acknowledgement(*self._in_flight)
@@ -366,15 +389,16 @@ class ClientProtocol:
         return None
 
     def _superfluous(self, name: str) -> Iterable[str]:
-        superfluous = self._confirmed.get(name, _EMPTY) - set(self._wanted.get(name, ()))
+        sent = self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
+        superfluous = sent - set(self._wanted.get(name, ()))
         return [symbol for symbol in superfluous if (name, symbol) not in self._kept]
 
     def _missing(self, name: str) -> Iterable[str]:
-        confirmed = self._confirmed.get(name, _EMPTY)
+        sent = self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
         return [
             symbol
             for symbol in self._wanted.get(name, ())
-            if symbol not in confirmed and (name, symbol) not in self.refused
+            if symbol not in sent and (name, symbol) not in self.refused
         ]
 
 

@@ -181,6 +181,26 @@ def test_a_symbol_left_out_of_the_ack_is_not_asked_for_again() -> None:
     assert sent(protocol) == []
 
 
+def test_a_server_that_never_acknowledges() -> None:
+    """Without answers the changes still go out, once each, and nothing counts as confirmed."""
+    protocol = ready_client()
+    protocol.want("quotes", ["A"])
+    protocol.want("quotes", ["B"])
+    assert sent(protocol) == [{"action": "subscribe", "quotes": ["A"]}]
+    protocol.skip_answer()
+    assert sent(protocol) == [{"action": "subscribe", "quotes": ["B"]}]
+    protocol.skip_answer()
+    protocol.skip_answer()
+    assert sent(protocol) == []
+    assert protocol.confirmed == {}
+    assert protocol.settled
+    protocol.unwant("quotes", ["A"])
+    assert sent(protocol) == [{"action": "unsubscribe", "quotes": ["A"]}]
+    protocol.receive(ack(quotes=["B"]))
+    assert protocol.confirmed == {"quotes": frozenset("B")}
+    assert sent(protocol) == []
+
+
 def test_reset_asks_for_everything_again() -> None:
     """A new connection starts empty, so all that is wanted is subscribed anew."""
     protocol = ready_client()
