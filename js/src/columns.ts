@@ -1,5 +1,5 @@
 /** What a table holds: the newest row of each symbol, or the newest rows of a tape. */
-import { type Batch, copyValue, emptyValues, type Values } from "./delta";
+import { type Batch, copyValue, copyValues, emptyValues, type Values } from "./delta";
 import type { CategoryNews, DataMessage, Dtype, Shape } from "./model";
 
 /** How a value compares with the one before it: +1 higher, -1 lower, 0 neither. */
@@ -158,16 +158,14 @@ export class KeyedRows extends StoredRows implements Rows {
     if (first) this.#slots.clear();
     this.begin(batch, this.#capacity);
     const codes = batch.columns.get("symbol")?.values;
-    if (codes === undefined) throw new Error("keyed rows have no column `symbol`");
+    if (!(codes instanceof Int32Array)) throw new Error("keyed rows have no column `symbol`");
     const knownBefore = this.#slots.size;
-    for (let row = 0; row < batch.header.rows; row++) {
-      const code = Number(codes[row]);
-      const known = this.#slots.get(code);
-      const slot = known ?? this.#newSlot(code);
-      for (const { name, values } of batch.columns.values()) {
-        const column = this.columns.get(name);
-        if (column === undefined) continue;
-        if (known !== undefined) noteChange(column, slot, values[row], this.version);
+    const slots = Array.from(codes, (code) => this.#slotOf(code));
+    for (const { name, values } of batch.columns.values()) {
+      const column = this.columns.get(name);
+      if (column === undefined) continue;
+      for (const [row, slot] of slots.entries()) {
+        if (slot < knownBefore) noteChange(column, slot, values[row], this.version);
         copyValue(column.values, slot, values, row);
       }
     }
@@ -194,7 +192,9 @@ export class KeyedRows extends StoredRows implements Rows {
     this.#arrangement += 1;
   }
 
-  #newSlot(code: number): number {
+  #slotOf(code: number): number {
+    const known = this.#slots.get(code);
+    if (known !== undefined) return known;
     const slot = this.#slots.size;
     this.#slots.set(code, slot);
     if (slot >= this.#capacity) {
@@ -257,16 +257,18 @@ export class TapeRows extends StoredRows implements Rows {
     const skip = Math.max(header.rows - this.#capacity, 0);
     const first = header.position - header.rows;
     const fresh = header.kind === "delta" ? this.version : 0;
-    for (let row = skip; row < header.rows; row++) {
-      const slot = (first + row) % this.#capacity;
+    // The rows lie in the ring in one piece, or in two where it begins again.
+    for (let from = skip; from < header.rows; ) {
+      const slot = (first + from) % this.#capacity;
+      const to = Math.min(from + this.#capacity - slot, header.rows);
       for (const { name, values } of batch.columns.values()) {
         const column = this.columns.get(name);
         if (column === undefined) continue;
-        copyValue(column.values, slot, values, row);
-        column.changes[slot] = fresh;
-        column.moves[slot] = 0;
+        copyValues(column.values, slot, values, from, to);
+        column.changes.fill(fresh, slot, slot + to - from);
+        column.moves.fill(0, slot, slot + to - from);
       }
-      this.#noteMove(slot);
+      for (; from < to; from++) this.#noteMove((first + from) % this.#capacity);
     }
     this.#held = Math.min(this.#held + header.rows - skip, this.#capacity);
   }

@@ -63,6 +63,11 @@ export function emptyValues(dtype: Dtype, length: number): Values {
   return new Float64Array(length);
 }
 
+/** Copy the values `from` … `to` - 1 between two arrays of the same type. */
+export function copyValues(target: Values, at: number, values: Values, from: number, to: number) {
+  (target as Float64Array).set((values as Float64Array).subarray(from, to), at);
+}
+
 /** Copy one value between two arrays of the same type. */
 export function copyValue(to: Values, at: number, from: Values, index: number): void {
   // One column has one type in all messages, so the arrays match.

@@ -102,7 +102,7 @@ export class Grid {
     const seen = this.#scroll.clientHeight || HEAD_HEIGHT + MOST * ROW_HEIGHT;
     let top = this.#scroll.scrollTop;
     this.#fit(rows, width);
-    top = this.#hold(rows, top);
+    top = this.#hold(rows, top, seen);
     const first = Math.max(Math.floor(top / ROW_HEIGHT) - OVERSCAN, 0);
     const room = Math.ceil(seen / ROW_HEIGHT) + 2 * OVERSCAN;
     this.#makeRoom(room);
@@ -120,15 +120,17 @@ export class Grid {
   }
 
   /** Rows that arrive on top must not move those that somebody is reading. */
-  #hold(rows: Rows, top: number): number {
-    this.#body.style.height = `${rows.length * ROW_HEIGHT}px`;
+  #hold(rows: Rows, top: number, seen: number): number {
+    const height = rows.length * ROW_HEIGHT;
+    this.#body.style.height = `${height}px`;
     if (rows.shape !== "tape" || top <= 0) {
       this.#unseen = 0;
       this.#newer.hidden = true;
       return top;
     }
     const arrived = rows.position - this.#position;
-    const furthest = Math.max(rows.length * ROW_HEIGHT - ROW_HEIGHT, 0);
+    // What leaves the page's memory cannot be held; then the oldest rows there are stand still.
+    const furthest = Math.max(HEAD_HEIGHT + height - seen, 0);
     const held = Math.min(top + arrived * ROW_HEIGHT, furthest);
     if (arrived > 0) {
       this.#scroll.scrollTop = held;

@@ -161,6 +161,27 @@ describe("a tape", () => {
   });
 });
 
+describe("a tape that is quicker than its reader", () => {
+  it("shows the oldest rows it has when those that were read are gone", () => {
+    const rows = new TapeRows(50);
+    rows.apply(tape(Array.from({ length: 50 }, (_, at) => at + 1)));
+    const { grid, scroll } = put("trades", rows);
+    scroll.scrollTop = 20 * ROW_HEIGHT;
+    grid.draw();
+    rows.apply(
+      tape(
+        Array.from({ length: 500 }, (_, at) => at + 1000),
+        550,
+        "delta",
+      ),
+    );
+    grid.draw();
+    const top = scroll.scrollTop / ROW_HEIGHT;
+    expect(top).toBeLessThanOrEqual(40);
+    expect(column("Price").at(-1)).toBe("1,450.00");
+  });
+});
+
 describe("any table", () => {
   it("says that there is nothing yet", () => {
     const rows = new TapeRows();
