@@ -32,6 +32,10 @@ from alpaca_nb.wire.messages import (
 SYMBOLS_PER_REQUEST = 100
 """Servers close with 1009 when one subscribe message is too large; the exact limit is unknown."""
 
+_ASKS = 2
+"""How often a symbol that vanished from the acknowledgements is asked for on one connection:
+a server that acknowledges only the latest change, against the rules, must not make us loop."""
+
 Subscriptions = dict[str, frozenset[str]]
 """Symbols by channel name."""
 
@@ -182,6 +186,7 @@ class ClientProtocol:
         self._in_flight: tuple[str, Subscriptions] | None = None
         self._kept: set[tuple[str, str]] = set()
         self._assumed: dict[str, frozenset[str]] = {}
+        self._asked: Counter[tuple[str, str]] = Counter()
         self._outbox: list[bytes] = []
 
     @property
@@ -210,6 +215,7 @@ class ClientProtocol:
         for symbol in symbols:
             counts[symbol] += 1
             self.refused.pop((channel, symbol), None)
+            del self._asked[channel, symbol]
         self._follow()
 
     def unwant(self, channel: str, symbols: Iterable[str]) -> None:
@@ -376,6 +382,8 @@ class ClientProtocol:
         request = {CHANNELS[name].key: sorted(names) for name, names in symbols.items()}
         self._outbox.append(self.codec.encode_request({"action": action} | request))
         self._in_flight = change
+        if action == "subscribe":
+            self._asked.update((name, each) for name, names in symbols.items() for each in names)
 
     def _next_change(self) -> tuple[str, Subscriptions] | None:
         # Give up places before taking new ones: the plan may limit their number.
@@ -398,7 +406,9 @@ class ClientProtocol:
         return [
             symbol
             for symbol in self._wanted.get(name, ())
-            if symbol not in sent and (name, symbol) not in self.refused
+            if symbol not in sent
+            and (name, symbol) not in self.refused
+            and self._asked[name, symbol] < _ASKS
         ]
 
 

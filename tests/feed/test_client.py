@@ -262,13 +262,13 @@ def test_clients_of_one_account_share_a_connection(api: anb.PyAlpacaAPI) -> None
     second.connect()
     frame = second.frame("quotes", ["AAPL", "MSFT"])
     frame.wait(20)
+    until(lambda: mine)
     first.disconnect()
     count = frame.position
     frame.wait(count + 20)
     assert second.is_connected
     assert not first.is_connected
     assert second.subscriptions["quotes"] == {"AAPL", "MSFT"}
-    assert mine
     second.disconnect()
 
 

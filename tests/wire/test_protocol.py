@@ -181,6 +181,25 @@ def test_a_symbol_left_out_of_the_ack_is_not_asked_for_again() -> None:
     assert sent(protocol) == []
 
 
+def test_a_server_that_acknowledges_only_the_change() -> None:
+    """A server that forgets the rest of the state in its answers is not asked for ever."""
+    protocol = ready_client()
+    protocol.want("quotes", ["A"])
+    protocol.want("trades", ["B"])
+    requests = sent(protocol)
+    for _ in range(10):
+        latest = requests[-1]
+        protocol.receive(ack(**{key: latest[key] for key in latest if key != "action"}))
+        answer = sent(protocol)
+        requests += answer
+        if not answer:
+            break
+    assert protocol.settled
+    assert len(requests) == 4
+    protocol.want("bars", ["C"])
+    assert {"action": "subscribe", "bars": ["C"]} in sent(protocol)
+
+
 def test_a_server_that_never_acknowledges() -> None:
     """Without answers the changes still go out, once each, and nothing counts as confirmed."""
     protocol = ready_client()
