@@ -525,6 +525,8 @@ def main() -> int:
         "stages", nargs="*", metavar="stage", help=f"{', '.join(STAGES)}; on request: bounds"
     )
     options, rest = parser.parse_known_args()
+    # Whoever ends us means what we started, too: an exception stops it on its way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         if options.command == "lab":
             return lab(rest)

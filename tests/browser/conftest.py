@@ -193,6 +193,13 @@ class Notebook:
         """Run a code cell to its end."""
         return self.finish_cell(self.start_cell(id_))
 
+    def save(self) -> None:
+        """Save the notebook as it is, outputs included."""
+        self.page.evaluate("void jupyterapp.commands.execute('docmanager:save')")
+        self.page.wait_for_function(
+            "() => !jupyterapp.shell.currentWidget.context.model.dirty", timeout=CELL_LIMIT_MS
+        )
+
     def is_busy(self, cell: Locator) -> bool:
         """Whether a started cell is still running."""
         return "*" in (cell.locator(".jp-InputArea-prompt").text_content() or "")

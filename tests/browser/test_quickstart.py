@@ -88,7 +88,7 @@ def test_reload(open_notebook: Any) -> None:
     notebook = open_notebook("01_quickstart.ipynb")
     for cell in ("load", "subscribe", "chart"):
         notebook.run_cell(cell)
-    notebook.page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    notebook.save()
     notebook.page.reload()
     notebook.wait_until_ready()
     table = notebook.page.locator(".anb-view").nth(0)
