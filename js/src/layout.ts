@@ -47,7 +47,7 @@ const SYMBOL: ColumnSpec = {
   name: "symbol",
   heading: "Symbol",
   role: "symbol",
-  width: 84,
+  width: 76,
   rank: 0,
   text: plain,
 };
@@ -65,7 +65,7 @@ const TIME: ColumnSpec = {
 const MINUTE: ColumnSpec = {
   ...TIME,
   heading: "Minute",
-  width: 70,
+  width: 62,
   rank: 1,
   text: number(format.minuteOfDay),
 };
@@ -93,9 +93,9 @@ function sizeColumn(name: string, heading: string, rank: number): ColumnSpec {
 }
 
 const CANDLE: readonly ColumnSpec[] = [
-  priceColumn("open", "Open", 3),
-  priceColumn("high", "High", 3),
-  priceColumn("low", "Low", 3),
+  { ...priceColumn("open", "Open", 3), width: 80 },
+  { ...priceColumn("high", "High", 3), width: 80 },
+  { ...priceColumn("low", "Low", 3), width: 80 },
   priceColumn("close", "Close", 0, true),
   sizeColumn("volume", "Volume", 2),
   { ...priceColumn("vwap", "VWAP", 5), tone: "muted" },
