@@ -274,7 +274,6 @@ def test_environment() -> dict[str, str | None]:
         "IPYTHONDIR": str(scratch / "ipython"),
         "JUPYTER_CONFIG_DIR": str(scratch / "config"),
         "JUPYTER_DATA_DIR": str(scratch / "data"),
-        "JUPYTER_NO_CONFIG": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

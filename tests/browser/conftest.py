@@ -215,18 +215,24 @@ class Notebook:
 
 
 @pytest.fixture
-def open_notebook(browser: Browser, lab: LabServer) -> Iterator[Any]:
-    """A function that opens a notebook by name, in the theme "light" or "dark"."""
-    contexts = []
+def open_notebook(
+    browser: Browser, lab: LabServer, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """A function that opens a notebook by name, in the theme "light" or "dark".
+
+    When the test is over, a last picture of the page is kept.
+    """
+    notebooks: list[Notebook] = []
 
     def open_(name: str, *, theme: str = "light") -> Notebook:
         lab.choose_theme(theme)
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
-        contexts.append(context)
-        notebook = Notebook(context.new_page(), lab, name)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        notebook = Notebook(page, lab, name)
+        notebooks.append(notebook)
         notebook.open()
         return notebook
 
     yield open_
-    for context in contexts:
-        context.close()
+    for notebook in notebooks:
+        notebook.screenshot(f"{request.node.name}-end")
+        notebook.page.close()

@@ -83,10 +83,16 @@ def test_quickstart(open_notebook: Any, theme: str) -> None:
     assert notebook.complaints == []
 
 
-def test_reload(open_notebook: Any) -> None:
+def test_reload(open_notebook: Any, lab: Any) -> None:
     """A page that is loaded again while the kernel runs shows its views again, and they tick."""
-    notebook = open_notebook("01_quickstart.ipynb")
-    for cell in ("load", "subscribe", "chart"):
+    cells = {
+        "load": "%load_ext alpaca_nb",
+        "subscribe": "%alpaca_subscribe quotes AAPL MSFT",
+        "chart": "%alpaca_chart quotes",
+    }
+    write_notebook(lab.folder / "reload.ipynb", cells)
+    notebook = open_notebook("reload.ipynb")
+    for cell in cells:
         notebook.run_cell(cell)
     notebook.save()
     notebook.page.reload()
