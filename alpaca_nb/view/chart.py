@@ -59,6 +59,7 @@ class LiveChart(LiveView):
     """What can be drawn."""
     capacity = traitlets.Int(CAPACITY).tag(sync=True)
     window_ms = traitlets.Float().tag(sync=True)
+    interval_ms = traitlets.Float().tag(sync=True)
     height = traitlets.Int().tag(sync=True)
     width = traitlets.Int(None, allow_none=True).tag(sync=True)
 
@@ -95,6 +96,7 @@ class LiveChart(LiveView):
             symbol=choice[0],
             choices=list(choice),
             window_ms=window_s * 1000,
+            interval_ms=look.interval_ms,
             height=height,
             width=width_px,
             **options,

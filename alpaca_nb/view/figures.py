@@ -45,6 +45,9 @@ SOURCE = "rows"
 TIME_RANGE = "time"
 """The name of the time axis's range, which the page moves along with the data."""
 
+VOLUME_RANGE = "volume"
+"""The name of the volume panel's range, which the page fits to what is in view."""
+
 LAST_LINE = "last"
 """The name of the line at the newest price."""
 
@@ -126,8 +129,7 @@ def make_panels(
 
     if kind.volume:
         volume = _panel(time_range, crosshair_x, height=volume_height, ticks=2, numbers="0.[0]a")
-        volume.y_range.start = 0
-        volume.y_range.range_padding = 0.1
+        volume.y_range = Range1d(start=0, end=1, name=VOLUME_RANGE)
         _draw_volume(volume, source, kind)
         price.xaxis.visible = False
         panels.append(volume)
@@ -181,7 +183,8 @@ def _panel(time_range: Range1d, crosshair_x: Span, *, height: int, ticks: int, n
         lod_threshold=None,
         toolbar_location=None,
         output_backend="canvas",
-        min_border_left=4,
+        # Room for half a label of the time axis.
+        min_border_left=16,
         # The same on every panel, so that their time axes are in line.
         min_border_right=64,
         min_border_top=6,
@@ -217,7 +220,7 @@ def _panel(time_range: Range1d, crosshair_x: Span, *, height: int, ticks: int, n
 
 
 def _time_formatter() -> DatetimeTickFormatter:
-    """Label times by their own unit, and below the first one the day and whose time it is."""
+    """Label times by their own unit, and below one of them the day and whose time it is."""
     return DatetimeTickFormatter(
         microseconds="%H:%M:%S.%f",
         milliseconds="%H:%M:%S.%3N",
@@ -230,7 +233,7 @@ def _time_formatter() -> DatetimeTickFormatter:
         months="%b %Y",
         years="%Y",
         context="%a %b %d, New York",
-        context_which="start",
+        context_which="center",
         context_location="below",
         hide_repeats=False,
     )
@@ -249,7 +252,7 @@ def _draw_quotes(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
 
 
 def _draw_trades(panel: Any, source: ColumnDataSource, kind: Kind) -> None:
-    line = panel.line("time", "price", source=source, line_width=1.4, line_join="round")
+    line = panel.line("time", "price", source=source, line_alpha=0.6, line_join="round")
     _paint(line.glyph, line="text")
     dots = panel.scatter("time", "price", source=source, size=3.2, line_color=None, fill_alpha=0.9)
     _paint(dots.glyph, fill="text")

@@ -15,6 +15,8 @@ export interface ChartState extends ViewState {
   capacity: number;
   /** How much time is in view while the chart follows its data. */
   window_ms: number;
+  /** How long a bar lasts; 0 where a row is a moment. */
+  interval_ms: number;
   /** Pixels of all panels together. */
   height: number;
   /** Pixels, or null for all the width there is. */

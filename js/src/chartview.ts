@@ -14,6 +14,14 @@ import { dress, token } from "./theme";
 /** The column of the newest price, by channel; bars have a close. */
 const PRICE: Readonly<Record<string, string>> = { quotes: "mid", trades: "price" };
 
+/** The column of the lower panel, where there is one. */
+const VOLUME: Readonly<Record<string, string>> = {
+  trades: "size",
+  bars: "volume",
+  updated_bars: "volume",
+  daily_bars: "volume",
+};
+
 const HINT_MS = 1_500;
 
 export class ChartView {
@@ -23,6 +31,7 @@ export class ChartView {
   readonly #rows: ChartRows;
   readonly #painted: (drawMs: number) => void;
   readonly #channel: string;
+  readonly #volume: string | undefined;
   readonly #controller = new AbortController();
   readonly #undress: () => void;
 
@@ -51,6 +60,7 @@ export class ChartView {
     this.#rows = rows;
     this.#painted = painted;
     this.#channel = model.get("channel");
+    this.#volume = VOLUME[this.#channel];
     this.#follow = new Follow(model.get("window_ms"));
     this.#undress = dress(this.root, [chartCss], () => this.#paint());
     this.badge = new Badge(this.root);
@@ -65,6 +75,7 @@ export class ChartView {
   async open(bokeh: Promise<Bokeh>): Promise<void> {
     this.#opening += 1;
     const turn = this.#opening;
+    const { series } = this.#rows;
     try {
       const target = element("div", "anb-plot");
       this.#target.append(target);
@@ -80,6 +91,7 @@ export class ChartView {
       this.#problem = "";
       plot.onMove = (span) => {
         this.#followButton.hidden = this.#follow.moved(span);
+        if (this.#volume !== undefined) plot.raise(series.roof(this.#volume, span));
       };
       this.#paint();
       this.#replaced = true;
@@ -143,7 +155,9 @@ export class ChartView {
 
   #advance(plot: Plot): void {
     const { series } = this.#rows;
-    const span = this.#follow.advance(series.at("time", 0), series.at("time", -1));
+    // A bar is drawn half before and half after its time.
+    const half = this.#model.get("interval_ms") / 2;
+    const span = this.#follow.advance(series.at("time", 0) - half, series.at("time", -1) + half);
     if (span !== null) plot.show(span);
   }
 
@@ -162,7 +176,8 @@ export class ChartView {
   #read(): void {
     const { series } = this.#rows;
     const time = this.#plot?.timeAt(this.#pointer) ?? Number.NaN;
-    const row = Number.isNaN(time) ? -1 : Math.max(series.rowAt(time), 0);
+    const half = this.#model.get("interval_ms") / 2;
+    const row = Number.isNaN(time) ? -1 : Math.max(series.rowAt(time + half), 0);
     const told = readings(this.#channel, (column) => series.at(column, row));
     while (this.#readout.children.length < told.length) {
       const reading = element("span", "anb-reading");
@@ -190,7 +205,9 @@ export class ChartView {
     tools.append(this.#followButton, picture);
     this.#target.style.minHeight = `${this.#model.get("height")}px`;
     this.#hint.textContent = "Click the chart to zoom with the wheel";
-    chart.append(this.#readout, tools, this.#target, this.#hint, this.#message);
+    const header = element("header", "");
+    header.append(this.#readout, tools);
+    chart.append(header, this.#target, this.#hint, this.#message);
     this.root.append(bar, detail, chart);
     this.#listen(this.#followButton, "click", () => this.#resume());
     this.#listen(picture, "click", () => this.#save());

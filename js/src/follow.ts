@@ -40,9 +40,9 @@ export class Follow {
     this.#last = last;
     if (!this.#following) return null;
     // Little data fills the axis instead of clinging to its right end.
-    const width = Math.max(NARROWEST_MS, Math.min(this.#window, (last - first) * (1 + MARGIN)));
-    const end = last + width * MARGIN;
-    return this.#show({ start: end - width * (1 + MARGIN), end });
+    const width = Math.max(NARROWEST_MS, Math.min(this.#window, last - first));
+    this.#shown = { start: last - width, end: last + width * MARGIN };
+    return this.#shown;
   }
 
   /**
@@ -70,10 +70,5 @@ export class Follow {
   /** Go back to the newest data; call `advance` for the span. */
   resume(): void {
     this.#following = true;
-  }
-
-  #show(span: Span): Span {
-    this.#shown = span;
-    return span;
   }
 }

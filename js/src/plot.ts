@@ -16,6 +16,7 @@ import { paint } from "./paint";
 /** The names under which Python's figures.py makes these models. */
 const SOURCE = "rows";
 const TIME_RANGE = "time";
+const VOLUME_RANGE = "volume";
 const LAST_LINE = "last";
 
 export class Plot {
@@ -64,6 +65,11 @@ export class Plot {
   /** Move the time axis. */
   show(span: Span): void {
     this.#time.setv({ start: span.start, end: span.end });
+  }
+
+  /** Let the volume panel reach up to `top`. */
+  raise(top: number): void {
+    if (top > 0) this.#document.get_model_by_name(VOLUME_RANGE)?.setv({ end: top });
   }
 
   /** Draw the line of the newest price; none while there is no price. */

@@ -91,6 +91,10 @@ function column(frame: Columns, name: string): Float64Array {
   return values;
 }
 
+/** The share of rows whose volume is not out of the ordinary, and what is far above that. */
+const USUAL = 0.95;
+const FAR_ABOVE = 4;
+
 /** The newest rows, at most `capacity` of them, oldest first. */
 export class Series {
   #columns: Record<string, Float64Array> = {};
@@ -178,6 +182,19 @@ export class Series {
       else high = middle;
     }
     return low - 1;
+  }
+
+  /**
+   * How high a panel of volumes should reach for the rows of a span. One block trade would press
+   * all others flat, so what is far above the rest runs out of the panel.
+   */
+  roof(name: string, span: { readonly start: number; readonly end: number }): number {
+    const from = this.#start + Math.max(this.rowAt(span.start), 0);
+    const to = this.#start + this.rowAt(span.end) + 1;
+    const values = (this.#columns[name]?.slice(from, to) ?? new Float64Array()).sort();
+    const highest = values[values.length - 1] ?? 0;
+    const usual = values[Math.floor(values.length * USUAL)] ?? 0;
+    return 1.1 * (usual > 0 ? Math.min(highest, FAR_ABOVE * usual) : highest);
   }
 
   // Rows lie in buffers of twice the capacity, so that moving them down is rare.

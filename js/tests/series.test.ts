@@ -95,4 +95,13 @@ describe("Series", () => {
     expect(series.length).toBe(0);
     expect(series.at("time", -1)).toBeNaN();
   });
+
+  it("lets one block trade run out of the panel instead of pressing all others flat", () => {
+    const series = new Series(100);
+    const time = Float64Array.from({ length: 100 }, (_, row) => row);
+    series.append({ time, size: time.map((row) => (row === 50 ? 1e6 : 100)) });
+    expect(series.roof("size", { start: 0, end: 100 })).toBeCloseTo(440);
+    expect(series.roof("size", { start: 60, end: 100 })).toBeCloseTo(110);
+    expect(series.roof("size", { start: 200, end: 300 })).toBeCloseTo(110);
+  });
 });

@@ -11,8 +11,8 @@ import pytest
 
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.view import bokeh_runtime
-from alpaca_nb.view.bokeh_runtime import compressed_script
 from alpaca_nb.view.bokeh_runtime import bokeh_runtime as get_runtime
+from alpaca_nb.view.bokeh_runtime import compressed_script
 
 
 def test_there_is_one_carrier_for_all_charts() -> None:
