@@ -264,9 +264,12 @@ export class ChartView {
   #chooser(symbol: string, symbols: readonly string[]): HTMLElement {
     const select = document.createElement("select");
     select.setAttribute("aria-label", "Symbol");
-    select.append(
-      ...symbols.map((name) => new Option(name, name, name === symbol, name === symbol)),
-    );
+    for (const name of symbols) {
+      const option = document.createElement("option");
+      option.value = option.textContent = name;
+      option.selected = name === symbol;
+      select.append(option);
+    }
     select.addEventListener("change", () => {
       this.#model.set("symbol", select.value);
       this.#model.save_changes();
