@@ -18,7 +18,7 @@ _ViewT = TypeVar("_ViewT", bound="LiveView")
 _VIEWS: weakref.WeakValueDictionary[tuple[object, ...], LiveView] = weakref.WeakValueDictionary()
 
 
-def table(frame: LiveFrame, height: int | None = None) -> LiveTable:
+def table_of(frame: LiveFrame, height: int | None = None) -> LiveTable:
     """The live table of a frame; the same one when asked again.
 
     So a cell that is run again shows the widget that is there, and leaves none behind.
@@ -28,7 +28,7 @@ def table(frame: LiveFrame, height: int | None = None) -> LiveTable:
     return _reused(LiveTable, frame, {"height": height})
 
 
-def chart(frame: LiveFrame, **options: Any) -> LiveChart:
+def chart_of(frame: LiveFrame, **options: Any) -> LiveChart:
     """The live chart of a frame; the same one when asked again with the same options."""
     from alpaca_nb.view.chart import LiveChart
 
@@ -43,6 +43,6 @@ def _reused(kind: type[_ViewT], frame: LiveFrame, options: dict[str, Any]) -> _V
     return view
 
 
-LiveFrame.view_factory = table
-LiveFrame.table_factory = table
-LiveFrame.chart_factory = chart
+LiveFrame.view_factory = table_of
+LiveFrame.table_factory = table_of
+LiveFrame.chart_factory = chart_of

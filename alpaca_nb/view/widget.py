@@ -78,6 +78,7 @@ class LiveView(anywidget.AnyWidget):
 
     def badge(self) -> dict[str, Any]:
         """The status of the frame's stream, as the browser reads it."""
+        self._follow_symbols()
         return badge(self._frame.status, now_ns=SYSTEM_CLOCK.now_ns())
 
     def transmit(self, message: dict[str, Any], buffers: list[bytes]) -> None:
@@ -89,6 +90,13 @@ class LiveView(anywidget.AnyWidget):
         if "_publisher" in self.__dict__:
             self._publisher.remove(self)
         super().close()
+
+    def _follow_symbols(self) -> None:
+        """A frame may get other symbols while it is shown."""
+        symbols = list(self._frame.symbols)
+        if symbols != self.symbols:
+            self.set_trait("title", _title(self._frame))
+            self.set_trait("symbols", symbols)
 
     def _deliver(self, _: object, content: object, buffers: object) -> None:
         # Possibly on another thread, while a cell runs: only pass it on.

@@ -126,11 +126,12 @@ abstract class StoredRows {
 
 /**
  * One row per symbol: those asked for in the order of asking, there from the start so that no
- * row moves when the first quote of another arrives; then the others, by name.
+ * row moves when the first quote of another arrives; then, if "*" is among them, the others by
+ * name.
  */
 export class KeyedRows extends StoredRows implements Rows {
   readonly shape = "keyed";
-  readonly #symbols: readonly string[];
+  #symbols: readonly string[];
   /** Where a symbol is kept, by its code. */
   readonly #slots = new Map<number, number>();
   #capacity = 64;
@@ -140,7 +141,13 @@ export class KeyedRows extends StoredRows implements Rows {
 
   constructor(symbols: readonly string[] = []) {
     super();
-    this.#symbols = symbols.filter((symbol) => symbol !== "*");
+    this.#symbols = symbols;
+    this.#arrange();
+  }
+
+  /** Show these symbols from now on; what is known of others is kept, but not shown. */
+  ask(symbols: readonly string[]): void {
+    this.#symbols = symbols;
     this.#arrange();
   }
 
@@ -187,7 +194,8 @@ export class KeyedRows extends StoredRows implements Rows {
       slots.set(this.vocabulary.text("symbol", code) ?? "", slot);
     }
     const asked = new Set(this.#symbols);
-    const others = [...slots.keys()].filter((symbol) => !asked.has(symbol)).sort();
+    const all = asked.size === 0 || asked.delete("*");
+    const others = all ? [...slots.keys()].filter((symbol) => !asked.has(symbol)).sort() : [];
     this.#shown = [...asked, ...others].map((symbol) => ({ symbol, slot: slots.get(symbol) }));
     this.#arrangement += 1;
   }

@@ -1,7 +1,7 @@
 /** The live table: connects the messages, the rows, the grid and the badge. */
 import type { AnyModel, RenderProps } from "@anywidget/types";
 import { Badge } from "./badge";
-import { makeRows, type Rows } from "./columns";
+import { KeyedRows, makeRows, type Rows } from "./columns";
 import { Grid } from "./grid";
 import gridCss from "./grid.css";
 import { type Channel, Link } from "./link";
@@ -12,6 +12,7 @@ import { dress } from "./theme";
 interface View {
   readonly badge: Badge;
   readonly grid: Grid;
+  readonly heading: HTMLElement;
 }
 
 /** Called by anywidget once per widget, so that all its views share one store. */
@@ -60,14 +61,29 @@ export default () => {
   function initialize({ model }: { model: AnyModel<TableState> }): () => void {
     symbols = model.get("symbols");
     link = new Link(model as unknown as Channel, sink);
-    return link.listen();
+    const deafen = link.listen();
+    const follow = () => {
+      symbols = model.get("symbols");
+      if (rows instanceof KeyedRows) rows.ask(symbols);
+      for (const { grid, heading } of views) {
+        entitle(heading, model.get("title"));
+        if (rows !== null) grid.show(rows);
+      }
+      schedule();
+    };
+    model.on("change:symbols", follow);
+    return () => {
+      model.off("change:symbols", follow);
+      deafen();
+    };
   }
 
   function render({ model, el }: RenderProps<TableState>): () => void {
     const root = document.createElement("div");
     const undress = dress(root, [gridCss]);
     const badge = new Badge(root);
-    const title = heading(model.get("title"));
+    const heading = document.createElement("div");
+    entitle(heading, model.get("title"));
     const grid = new Grid({
       channel: model.get("channel"),
       height: model.get("height"),
@@ -76,11 +92,11 @@ export default () => {
     const bar = document.createElement("div");
     bar.className = "anb-bar";
     const [line, detail] = badge.elements;
-    bar.append(title, line);
+    bar.append(heading, line);
     root.append(bar, detail, grid.element);
     el.append(root);
 
-    const view = { badge, grid };
+    const view = { badge, grid, heading };
     views.add(view);
     if (rows !== null) grid.show(rows);
     if (status !== null) badge.update(status);
@@ -98,15 +114,13 @@ export default () => {
   return { initialize, render };
 };
 
-/** "quotes: AAPL, MSFT" with the channel in front of the symbols. */
-function heading(title: string): HTMLElement {
+/** Write "quotes: AAPL, MSFT" with the channel set apart from the symbols. */
+function entitle(element: HTMLElement, title: string): void {
   const at = title.indexOf(": ");
-  const element = document.createElement("div");
   element.className = "anb-title";
   element.title = title;
   const channel = document.createElement("strong");
   const name = title.slice(0, Math.max(at, 0)).replaceAll("_", " ");
   channel.textContent = name.charAt(0).toUpperCase() + name.slice(1);
-  element.append(channel, document.createTextNode(title.slice(at + 2)));
-  return element;
+  element.replaceChildren(channel, document.createTextNode(title.slice(at + 2)));
 }

@@ -32,6 +32,18 @@ describe("KeyedRows", () => {
     expect(shown(rows, "bid_price")).toEqual([2, 1]);
   });
 
+  it("shows other symbols when others are asked for, and remembers what it knew", () => {
+    const rows = new KeyedRows(["MSFT", "AAPL"]);
+    for (const each of told("keyed")) rows.apply(batchOf(each));
+    const before = rows.key(0);
+    rows.ask(["AAPL", "TSLA"]);
+    expect(shown(rows, "symbol")).toEqual(["AAPL", "TSLA"]);
+    expect(shown(rows, "bid_price")).toEqual([227.11, null]);
+    expect(rows.key(0)).not.toBe(before);
+    rows.ask(["MSFT", "*"]);
+    expect(shown(rows, "symbol")).toEqual(["MSFT", "AAPL"]);
+  });
+
   it("knows what rose and what fell, and when", () => {
     const rows = new KeyedRows();
     rows.apply(made({ symbol: [0, 1], bid_price: [5, 5] }, { shape: "keyed", categories: NAMES }));

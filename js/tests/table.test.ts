@@ -11,6 +11,7 @@ type Listener = (message: FromKernel, buffers: readonly HostBuffer[]) => void;
 class Model {
   readonly heard: ToKernel[] = [];
   readonly listeners = new Set<Listener>();
+  readonly watchers = new Set<() => void>();
   readonly state: TableState = {
     title: "trades: AAPL, MSFT",
     channel: "trades",
@@ -18,8 +19,10 @@ class Model {
     height: null,
   };
   get = <K extends keyof TableState>(name: K): TableState[K] => this.state[name];
-  on = (_: string, listener: Listener) => this.listeners.add(listener);
-  off = (_: string, listener: Listener) => this.listeners.delete(listener);
+  on = (event: string, listener: Listener) => this.#of(event).add(listener);
+  off = (event: string, listener: Listener) => this.#of(event).delete(listener);
+  #of = (event: string) =>
+    (event === "msg:custom" ? this.listeners : this.watchers) as Set<unknown>;
   send = (message: ToKernel) => this.heard.push(message);
   say(message: FromKernel, ...buffers: HostBuffer[]): void {
     for (const listener of this.listeners) listener(message, buffers);
@@ -67,6 +70,15 @@ describe("the table widget", () => {
     expect(el.textContent).toContain("Live");
     expect(el.querySelector(".anb-title")?.textContent).toBe("TradesAAPL, MSFT");
     expect(model.heard.at(-1)).toMatchObject({ kind: "ack", seq: 2 });
+  });
+
+  it("takes over other symbols while it is shown", () => {
+    const { el } = render();
+    play();
+    Object.assign(model.state, { title: "trades: SPY", symbols: ["SPY"] });
+    for (const changed of model.watchers) changed();
+    vi.advanceTimersByTime(50);
+    expect(el.querySelector(".anb-title")?.textContent).toBe("TradesSPY");
   });
 
   it("draws a second view from what it has, with one hello for both", () => {

@@ -143,6 +143,16 @@ def test_many_symbols_make_a_short_title() -> None:
     assert everything.title == "trades: all symbols"
 
 
+def test_it_follows_the_frames_symbols() -> None:
+    """A frame that gets other symbols while it is shown changes title and rows with them."""
+    frame = live_frame()
+    table = LiveTable(frame, publisher=Publisher(threaded=False))
+    frame.symbols = ("TSLA",)
+    table.badge()
+    assert table.title == "quotes: TSLA"
+    assert table.symbols == ["TSLA"]
+
+
 def test_a_displayed_frame_is_one_table() -> None:
     """Displaying a frame again, as a cell that is run again does, makes no second widget."""
     frame = live_frame()
