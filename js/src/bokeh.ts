@@ -48,6 +48,8 @@ export interface BokehView {
   readonly child_views?: readonly BokehView[];
   /** Where a figure draws its data, in pixels of its element. */
   readonly frame?: { readonly bbox: { readonly left: number; readonly width: number } };
+  /** What a figure draws on, and the element that hears the pointer. */
+  readonly canvas_view?: { readonly events_el?: HTMLElement };
   export?(type?: "auto" | "png" | "svg"): { readonly canvas: HTMLCanvasElement };
 }
 

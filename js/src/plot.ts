@@ -49,6 +49,7 @@ export class Plot {
     for (const end of ["start", "end"]) {
       this.#time.properties[end]?.change.connect(this.#moved);
     }
+    views.roots.forEach(withoutFocus);
   }
 
   /** Show these rows and no others. The arrays belong to the plot from now on. */
@@ -111,6 +112,16 @@ export class Plot {
     if (model === null) throw new Error(`The figure has nothing named "${name}" to feed.`);
     return model;
   }
+}
+
+/** Keep a panel from taking the focus, and drawing a ring, at every click: no key does anything. */
+function withoutFocus(view: BokehView): void {
+  const events = view.canvas_view?.events_el;
+  if (events !== undefined) {
+    events.tabIndex = -1;
+    events.style.outline = "none";
+  }
+  view.child_views?.forEach(withoutFocus);
 }
 
 /** The first panel with a frame, of a layout or of a figure on its own. */
