@@ -200,6 +200,13 @@ class Notebook:
             "() => !jupyterapp.shell.currentWidget.context.model.dirty", timeout=CELL_LIMIT_MS
         )
 
+    def shut_down(self) -> None:
+        """End the kernel, so that the next test has one of its own."""
+        self.page.evaluate("void jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.page.wait_for_function(
+            "() => !jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
+        )
+
     def is_busy(self, cell: Locator) -> bool:
         """Whether a started cell is still running."""
         return "*" in (cell.locator(".jp-InputArea-prompt").text_content() or "")
@@ -235,4 +242,5 @@ def open_notebook(
     yield open_
     for notebook in notebooks:
         notebook.screenshot(f"{request.node.name}-end")
+        notebook.shut_down()
         notebook.page.close()

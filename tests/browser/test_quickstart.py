@@ -121,22 +121,28 @@ def test_recorded_morning(open_notebook: Any, lab: Any, real_data: Path) -> None
             %load_ext alpaca_nb
         """,
         "quotes": "%alpaca_subscribe quotes *",
+        "chart": """
+            quotes.wait(5000, timeout=60)
+            quotes.chart(symbol=quotes.df["symbol"].value_counts().idxmax())
+        """,
         "trades": "%alpaca_subscribe trades *",
-        "chart": "quotes.wait(500, timeout=30)\nquotes.chart(symbol=quotes.df['symbol'].iloc[-1])",
-        "count": "quotes.stats.total, trades.stats.total",
+        "count": "len(quotes), len(trades)",
         "end": "%alpaca_disconnect\nsimulator.stop()",
     }
     write_notebook(lab.folder / "recorded.ipynb", cells)
     notebook = open_notebook("recorded.ipynb")
     notebook.run_cell("start")
     quotes = notebook.run_cell("quotes").locator(".anb-view")
-    notebook.run_cell("trades")
     chart = notebook.run_cell("chart").locator(".anb-view")
+    chart.scroll_into_view_if_needed()
     expect(quotes.locator('[data-kind="origin"]')).to_have_text("REPLAY", timeout=10_000)
     expect(chart.locator("canvas").first).to_be_visible(timeout=20_000)
     assert len(distinct(readout(chart).inner_text, during_s=10)) > 20, "the chart stands still"
     assert len(distinct(rows(quotes).first.inner_text, during_s=5)) > 5, "the rows stand still"
+    expect(quotes).to_be_in_viewport()
+    expect(chart).to_be_in_viewport()
     notebook.screenshot("recorded")
+    notebook.run_cell("trades")
     notebook.run_cell("count")
     notebook.run_cell("end")
     assert notebook.complaints == []

@@ -1,0 +1,57 @@
+"""The public names, pinned."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+
+import alpaca_nb
+
+PUBLIC = [
+    "AlpacaError",
+    "AsyncStreamClient",
+    "AuthenticationError",
+    "BadInputError",
+    "BarData",
+    "ConnectError",
+    "ConnectionLimitError",
+    "ConnectionLostError",
+    "CredentialsError",
+    "LiveFrame",
+    "LocalSimulator",
+    "PlanError",
+    "ProtocolError",
+    "PyAlpacaAPI",
+    "QuoteData",
+    "RecordingError",
+    "RestError",
+    "ServerError",
+    "Session",
+    "SimulatorError",
+    "StreamClient",
+    "StreamError",
+    "StreamStatus",
+    "SubscriptionError",
+    "TradeData",
+    "UnknownChannelError",
+    "UnknownFeedError",
+    "load_ipython_extension",
+    "session",
+    "unload_ipython_extension",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    """Nobody adds or removes a public name by accident."""
+    assert sorted(alpaca_nb.__all__) == sorted(PUBLIC)
+
+
+def test_every_public_name_is_there_and_explains_itself() -> None:
+    """A public name can be imported and has a docstring."""
+    for name in PUBLIC:
+        assert inspect.getdoc(getattr(alpaca_nb, name)), name
+
+
+def test_the_version_is_told_once() -> None:
+    """The installed package has the version that the module tells."""
+    assert version("alpaca-nb") == alpaca_nb.__version__
