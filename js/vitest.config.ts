@@ -24,7 +24,6 @@ export default defineConfig({
     include: ["tests/**/*.test.ts"],
     // A test that draws asks for a DOM in its first line: `// @vitest-environment happy-dom`.
     environment: "node",
-    passWithNoTests: true,
     restoreMocks: true,
   },
 });
