@@ -88,6 +88,7 @@ class LiveChart(LiveView):
         )
         # What the page was told last, and up to where nothing of the symbol followed.
         self._told_symbol = ""
+        self._offers_all = symbols is None and "*" not in frame.symbols
         self._searched = 0
         super().__init__(
             frame,
@@ -126,6 +127,16 @@ class LiveChart(LiveView):
         # Rows of other symbols are not missing here, so they are not counted as skipped.
         skipped = len(rows) - message.rows
         return replace(message, header=message.header | {"symbol": symbol, "skipped": skipped})
+
+    def _follow_symbols(self) -> None:
+        symbols = list(self.frame.symbols)
+        if symbols == self.symbols:
+            return
+        self.symbols = symbols
+        if self._offers_all:
+            # What is on the screen stays a choice, also when nothing more comes for it.
+            there = {self.symbol, *symbols}
+            self.choices = list(dict.fromkeys(s for s in (*self.choices, *symbols) if s in there))
 
     def _describe(self) -> dict[str, Any]:
         pruned_paint(self._panels.layout)

@@ -65,10 +65,18 @@ export class ChartView {
     this.#undress = dress(this.root, [chartCss], () => this.#paint());
     this.badge = new Badge(this.root);
     this.#build();
-    const renamed = () => this.#rename();
+    const renamed = () => {
+      this.#entitle();
+      this.#resume();
+    };
+    const offered = () => this.#entitle();
     model.on("change:symbol", renamed);
-    this.#controller.signal.addEventListener("abort", () => model.off("change:symbol", renamed));
-    this.#rename();
+    model.on("change:choices", offered);
+    this.#controller.signal.addEventListener("abort", () => {
+      model.off("change:symbol", renamed);
+      model.off("change:choices", offered);
+    });
+    renamed();
   }
 
   /** Draw the figure with this BokehJS, in place of one that is drawn already. */
@@ -254,11 +262,10 @@ export class ChartView {
     this.#schedule();
   }
 
-  #rename(): void {
+  #entitle(): void {
     const [symbol, symbols] = [this.#model.get("symbol"), this.#model.get("choices")];
     const name = symbols.length > 1 ? this.#chooser(symbol, symbols) : strong(symbol);
     this.#title.replaceChildren(name, this.#channel.replaceAll("_", " "));
-    this.#resume();
   }
 
   #chooser(symbol: string, symbols: readonly string[]): HTMLElement {

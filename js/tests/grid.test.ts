@@ -108,6 +108,7 @@ describe("a keyed table", () => {
 
   it("draws markup in a symbol as text", () => {
     put("quotes", rows).grid.draw();
+    rows.ask(["AAPL", "MSFT", "*"]);
     change(2, 1.5);
     put("quotes", rows);
     expect(document.querySelector(".anb-row b")).toBeNull();

@@ -264,3 +264,17 @@ def test_a_symbol_set_later_is_checked_too() -> None:
     with pytest.raises(BadInputError, match="TSLA is not among"):
         chart.symbol = "TSLA"
     assert chart.symbol == "AAPL"
+
+
+def test_symbols_that_join_the_frame_can_be_chosen() -> None:
+    """A chart offers what its frame gets later, and keeps its own symbol whatever happens."""
+    frame = quotes_frame()
+    chart = chart_of(frame, symbol="MSFT")
+    frame.symbols = ("AAPL", "TSLA")
+    chart.badge()
+    assert chart.choices == ["MSFT", "AAPL", "TSLA"]
+    assert chart.title == "MSFT quotes"
+    fixed = chart_of(frame, symbols=["AAPL"])
+    frame.symbols = ("AAPL", "TSLA", "SPY")
+    fixed.badge()
+    assert fixed.choices == ["AAPL"]
