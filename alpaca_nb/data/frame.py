@@ -24,6 +24,7 @@ from alpaca_nb.data.columns import (
     Snapshot,
     columns_of,
 )
+from alpaca_nb.data.gaps import GapLog
 from alpaca_nb.data.status import StreamStatus
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.messages import Message, check_symbols, find_channel
@@ -129,6 +130,7 @@ class LiveFrame:
         self._clock = clock
         self._reader = _MessageReader(kind.message)
         self._store = ColumnStore(self.columns, maxlen=maxlen)
+        self._gap_log = GapLog()
         self._latest = LatestRows(self.columns)
         # Staged by the writer, written by whoever holds the lock.
         self._staged: deque[_Batch] = deque()
@@ -176,6 +178,15 @@ class LiveFrame:
             self._write_staged()
         if self._waiting:
             self._wake()
+
+    def lost(self, start_ns: int, reason: str) -> None:
+        """Note in `gaps` that nothing has come since `start_ns`. For the feed's thread."""
+        if not self._closed:
+            self._gap_log.begin(self.symbols, start_ns, reason)
+
+    def back(self, end_ns: int) -> None:
+        """Note that everything comes again; does nothing unless something was lost."""
+        self._gap_log.end(end_ns)
 
     def clear(self) -> None:
         """Forget all rows and `latest`. Positions go on, `epoch` changes."""
@@ -225,6 +236,15 @@ class LiveFrame:
         frame = rows.to_frame()
         frame.attrs.update(position=rows.last, missed=rows.missed)
         return frame
+
+    @property
+    def gaps(self) -> pd.DataFrame:
+        """What was missed: one row per loss of the connection and symbol, oldest first.
+
+        Columns symbol, start, end, reason, state; see `data.gaps`. A frame whose connection
+        never broke has none.
+        """
+        return self._gap_log.to_frame()
 
     @property
     def stats(self) -> FrameStats:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from alpaca_nb.clock import SYSTEM_CLOCK
 from alpaca_nb.credentials import Credentials, Secret, require_credentials
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import SourceOrigin, StreamStatus
@@ -168,6 +169,9 @@ class StreamClient:
             if stream is None:
                 return
             stream.replace(self._routes, [])
+            for route in self._frame_routes:
+                assert route.frame is not None
+                route.frame.lost(SYSTEM_CLOCK.now_ns(), "Disconnected on request.")
             self._last_status = stream.status
         _STREAMS.release(self._key, id(self))
         self._handlers.stop()
@@ -327,7 +331,7 @@ class StreamClient:
         """Let a frame of this client have these symbols from now on; rows it has stay."""
         names = check_symbols(symbols)
         with self._lock:
-            old = next((each for each in self._frame_routes if each.owner is frame), None)
+            old = next((each for each in self._frame_routes if each.frame is frame), None)
             if old is None:
                 raise BadInputError("This frame is closed, or belongs to another client.")
             new = dataclasses.replace(old, symbols=frozenset(names))
@@ -404,7 +408,7 @@ class StreamClient:
 
     def _remove_frame(self, frame: LiveFrame) -> None:
         with self._lock:
-            gone = [route for route in self._frame_routes if route.owner is frame]
+            gone = [route for route in self._frame_routes if route.frame is frame]
             self._frame_routes = [route for route in self._frame_routes if route not in gone]
             self._replace(gone, [])
 

@@ -22,8 +22,8 @@ class Route:
     channel: Channel
     symbols: frozenset[str]
     deliver: Deliver
-    owner: object = None
-    """Whose route it is, for those who look it up again."""
+    frame: LiveFrame | None = None
+    """The frame that it fills, which wants to know what it missed."""
 
 
 @dataclass(slots=True)

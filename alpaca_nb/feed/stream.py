@@ -159,6 +159,7 @@ class Stream:
         self._attempts = 0
         self._data_flowed = False
         self._was_up = False
+        self._live_since_ns = 0
         self._reconnects = 0
         self._unreadable = 0
         self.errors: deque[AlpacaError] = deque(maxlen=100)
@@ -285,6 +286,8 @@ class Stream:
         try:
             await self._keep_connected()
         except AlpacaError as error:
+            if self._was_up:
+                self._note_loss(str(error))
             self._fail(error)
         except asyncio.CancelledError:
             if not self._ready.done():
@@ -307,6 +310,8 @@ class Stream:
         while True:
             failure = await self._one_connection(patience)
             self.errors.append(failure)
+            if self._was_up:
+                self._note_loss(str(failure))
             if self._data_flowed:
                 # Only data proves that a connection was any good.
                 delays = self.policy.delays(self._uniform)
@@ -354,6 +359,21 @@ class Stream:
             sender.cancel()
             # Shielded: a cancelled stream still says goodbye.
             await asyncio.shield(self._close(connection, watcher))
+
+    def _note_loss(self, reason: str) -> None:
+        """Tell the frames that nothing came after the last frame of the connection."""
+        since_ns = max(self._meter.last_received_ns or 0, self._live_since_ns)
+        for route in self._routes:
+            if route.frame is not None:
+                route.frame.lost(since_ns, reason)
+
+    def _note_return(self) -> None:
+        """Tell the frames whose symbols the server sends again that their loss is over."""
+        for route in self._routes:
+            if route.frame is not None and self._protocol.is_sent(
+                route.channel.name, route.symbols
+            ):
+                route.frame.back(self._clock.now_ns())
 
     async def _close(self, connection: Connection, watcher: asyncio.Task[None]) -> None:
         with suppress(TimeoutError):
@@ -408,6 +428,7 @@ class Stream:
         if self._was_up:
             self._reconnects += 1
         self._was_up = True
+        self._live_since_ns = self._clock.now_ns()
         self._set_state("live")
         self._flush()
         assert self._ready is not None
@@ -462,6 +483,7 @@ class Stream:
             self._signals.put_nowait(event)
         else:
             assert isinstance(event, SubscriptionsChanged)
+            self._note_return()
 
     def _distribute(self, messages: list[Message[Any]]) -> None:
         received_ns = self._clock.now_ns()
@@ -489,6 +511,7 @@ class Stream:
     def _skip_answer(self, request: object) -> None:
         if self._protocol.in_flight is request:
             self._protocol.skip_answer()
+            self._note_return()
             self._flush()
 
     async def _send_outbound(self, connection: Connection) -> None:
@@ -648,7 +671,7 @@ class AsyncStreamClient:
         self._frame_routes.append(route)
 
     def _remove_frame(self, frame: LiveFrame) -> None:
-        for route in [each for each in self._frame_routes if each.owner is frame]:
+        for route in [each for each in self._frame_routes if each.frame is frame]:
             self._frame_routes.remove(route)
             self._stream.remove(route)
 

@@ -46,6 +46,8 @@ class FrameReport:
     """Why a symbol will not come."""
     rows: int
     rate: float
+    gaps: int
+    """How often the connection was lost while this frame was subscribed."""
     closed: bool
 
 
@@ -243,6 +245,8 @@ def describe_stream(status: StreamStatus) -> str:
 def _describe_frame(frame: FrameReport) -> str:
     shown = ", ".join(frame.symbols[:8]) + (", …" if len(frame.symbols) > 8 else "")
     line = f"  {frame.name}: {frame.channel} {shown} · {frame.rows:,} rows · {frame.rate:,.1f}/s"
+    if frame.gaps:
+        line += f" · {frame.gaps} gap{'s' if frame.gaps > 1 else ''}, see {frame.name}.gaps"
     if frame.pending:
         line += f" · waiting for {', '.join(frame.pending)}"
     for symbol, reason in frame.refused.items():
@@ -268,6 +272,7 @@ def _report(name: str, frame: LiveFrame, client: StreamClient) -> FrameReport:
         refused=refused,
         rows=stats.rows,
         rate=stats.rate,
+        gaps=len(frame.gaps.drop_duplicates("start")),
         closed=frame.closed,
     )
 

@@ -209,6 +209,10 @@ class ClientProtocol:
         """What the server said it sends, automatic channels included."""
         return {name: symbols for name, symbols in self._confirmed.items() if symbols}
 
+    def is_sent(self, channel: str, symbols: frozenset[str]) -> bool:
+        """Whether the server sends all of these, as far as it has said."""
+        return symbols <= self._sent(channel)
+
     def want(self, channel: str, symbols: Iterable[str]) -> None:
         """Ask for symbols; each call counts, and is undone by one `unwant`."""
         counts = self._wanted.setdefault(channel, Counter())
@@ -396,13 +400,15 @@ class ClientProtocol:
                 return action, symbols
         return None
 
+    def _sent(self, name: str) -> frozenset[str]:
+        return self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
+
     def _superfluous(self, name: str) -> Iterable[str]:
-        sent = self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
-        superfluous = sent - set(self._wanted.get(name, ()))
+        superfluous = self._sent(name) - set(self._wanted.get(name, ()))
         return [symbol for symbol in superfluous if (name, symbol) not in self._kept]
 
     def _missing(self, name: str) -> Iterable[str]:
-        sent = self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
+        sent = self._sent(name)
         return [
             symbol
             for symbol in self._wanted.get(name, ())

@@ -288,6 +288,20 @@ def test_a_frame_fills_and_closing_it_unsubscribes(stream: anb.StreamClient) -> 
         stream.set_symbols(frame, ["AAPL"])
 
 
+def test_a_pause_is_a_gap(stream: anb.StreamClient) -> None:
+    """What was missed between disconnect and connect is on record."""
+    frame = stream.frame("quotes", ["AAPL"])
+    stream.connect()
+    frame.wait(1)
+    assert frame.gaps.empty
+    stream.disconnect()
+    assert frame.gaps["state"].tolist() == ["open"]
+    stream.connect()
+    frame.wait(frame.position + 1)
+    until(lambda: frame.gaps["state"].tolist() == ["missed"])
+    assert frame.gaps["reason"].tolist() == ["Disconnected on request."]
+
+
 def test_disconnect_is_quick_and_says_goodbye(stream: anb.StreamClient) -> None:
     """The slot is free at once: the next connection is not made to wait."""
     stream.connect()

@@ -19,7 +19,7 @@ from alpaca_nb.errors import (
     StreamError,
     UnknownChannelError,
 )
-from alpaca_nb.feed.routes import Route
+from alpaca_nb.feed.routes import Route, make_frame
 from alpaca_nb.feed.stream import ReconnectPolicy, Stream, stream_url
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import Bar, Quote, Trade, find_channel
@@ -232,6 +232,38 @@ async def test_a_lost_connection_is_made_again_and_resubscribed(
     await settle()
     assert [message.bid_price for message in sink.messages] == [1, 2]
     assert stream.reconnect_attempts == 0
+    await stream.stop()
+
+
+async def test_a_loss_is_noted_in_the_frames(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any
+) -> None:
+    """A frame knows from when to when its symbols were not received, and why."""
+    stream = make_stream()
+    frame = make_frame(
+        "quotes", ["AAPL"], maxlen=10, status=lambda: stream.status, add=stream.add,
+        remove=lambda frame: None,
+    )  # fmt: skip
+    await stream.start()
+    await settle()
+    await clock.advance(5)
+    server.last.send_data(quote("AAPL"))
+    await settle()
+    last_ns = clock.now_ns()
+    await clock.advance(3)
+    assert frame.gaps.empty
+    server.refusals = [ConnectError("Nobody answers.", url="ws://test.invalid")]
+    server.last.drop()
+    await settle()
+    assert frame.gaps["state"].tolist() == ["open"]
+    await clock.advance(1)
+    await settle()
+    await clock.advance(2)
+    await settle()
+    (gap,) = frame.gaps.itertuples()
+    assert gap.start.value == last_ns
+    assert gap.end.value == clock.now_ns() == last_ns + 6_000_000_000
+    assert "without a goodbye" in gap.reason
     await stream.stop()
 
 
