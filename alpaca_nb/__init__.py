@@ -33,9 +33,9 @@ from alpaca_nb.errors import (
 if TYPE_CHECKING:
     from alpaca_nb.data.frame import LiveFrame
     from alpaca_nb.data.status import StreamStatus
+    from alpaca_nb.feed.async_client import AsyncStreamClient
     from alpaca_nb.feed.client import PyAlpacaAPI, StreamClient
     from alpaca_nb.feed.models import BarData, QuoteData, TradeData
-    from alpaca_nb.feed.stream import AsyncStreamClient
     from alpaca_nb.notebook.session import Session, session
     from alpaca_nb.sim.server import LocalSimulator
 
@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AsyncStreamClient": "alpaca_nb.feed.stream",
+    "AsyncStreamClient": "alpaca_nb.feed.async_client",
     "BarData": "alpaca_nb.feed.models",
     "LiveFrame": "alpaca_nb.data.frame",
     "LocalSimulator": "alpaca_nb.sim.server",
