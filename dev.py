@@ -501,9 +501,11 @@ def lab(arguments: Sequence[str]) -> int:
     as_root = ["--allow-root"] if is_root() else []
     notebook = str(Path("notebooks") / "01_quickstart.ipynb")
     command = [program("jupyter"), "lab", notebook, *as_root, *arguments]
-    with contextlib.suppress(KeyboardInterrupt):
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
-    return 0
+    os.chdir(ROOT)
+    if os.name == "posix":
+        # Take our place, so that Ctrl-C means JupyterLab and nothing else.
+        os.execv(command[0], command)
+    return subprocess.run(command, check=False).returncode
 
 
 def main() -> int:
