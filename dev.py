@@ -265,6 +265,7 @@ def find_chromium() -> str | None:
 def test_environment() -> dict[str, str | None]:
     """What the tests see: no keys, and Jupyter settings of nobody in particular."""
     scratch = BUILD / "jupyter"
+    scratch.mkdir(parents=True, exist_ok=True)
     ours = {"ALPACA_NB_REAL_DATA", "ALPACA_NB_CHROMIUM"}
     hidden = [
         name for name in os.environ if name.startswith(("APCA_", "ALPACA_")) and name not in ours
