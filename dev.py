@@ -154,7 +154,7 @@ def setup(*, develop: bool) -> None:
     profile = "develop" if develop else "run"
     if installed.get(profile) != wanted:
         npm()  # better to fail here than after a minute of installing
-        if not Path(program("python")).exists() or not has_pip(VENV):
+        if not has_pip(VENV):
             make_venv(VENV)
         print(f"installing into {VENV} (a minute or two, once)", flush=True)
         pip = (program("python"), "-m", "pip", "install", "-q", "--disable-pip-version-check")
@@ -179,8 +179,11 @@ def fingerprint() -> str:
 
 
 def has_pip(venv: Path) -> bool:
-    """Whether the environment's Python works and has pip."""
-    check = [program("python", venv), "-c", "import pip"]
+    """Whether the environment is there and its Python has pip."""
+    python = program("python", venv)
+    if not Path(python).exists():
+        return False
+    check = [python, "-c", "import pip"]
     return subprocess.run(check, capture_output=True, check=False).returncode == 0
 
 
