@@ -8,6 +8,12 @@ import shlex
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
@@ -203,13 +209,24 @@ class AlpacaMagics(Magics):
 # -- completion --------------------------------------------------------------------------
 
 
-def complete(shell: InteractiveShell, event: Any) -> list[str]:
+@context_matcher(identifier="alpaca_nb")  # type: ignore[untyped-decorator]
+def complete(context: CompletionContext) -> SimpleMatcherResult:
     """Offer channels, frame names, feeds and known symbols, each where it belongs."""
-    words = event.text_until_cursor.split()
+    words = context.text_until_cursor.split()
     magic = words[0].lstrip("%") if words else ""
+    if magic not in _COMPLETED or (len(words) == 1 and context.token):
+        return {"completions": []}
     # The word under the cursor is not an argument yet.
-    arguments = words[1:] if event.text_until_cursor.endswith(" ") else words[1:-1]
-    return _candidates(magic, [word for word in arguments if not word.startswith("-")])
+    arguments = words[1:] if not context.token else words[1:-1]
+    offered = _candidates(magic, [word for word in arguments if not word.startswith("-")])
+    typed = context.token.upper()
+    matching = [text for text in offered if text.upper().startswith(typed)]
+    return {
+        "completions": [SimpleCompletion(text) for text in matching],
+        # Python's words have no place in a magic's line.
+        "suppress": bool(matching),
+        "ordered": True,
+    }
 
 
 def _candidates(magic: str, arguments: list[str]) -> list[str]:
@@ -228,7 +245,9 @@ def _left(symbols: Any, taken: list[str]) -> list[str]:
     return [symbol for symbol in symbols if symbol not in {word.upper() for word in taken}]
 
 
-_COMPLETED = ("connect", "subscribe", "unsubscribe", "chart", "disconnect")
+_COMPLETED = frozenset(
+    f"alpaca_{name}" for name in ("connect", "subscribe", "unsubscribe", "chart", "disconnect")
+)
 
 
 # -- loading -----------------------------------------------------------------------------
@@ -237,8 +256,9 @@ _COMPLETED = ("connect", "subscribe", "unsubscribe", "chart", "disconnect")
 def load(shell: InteractiveShell) -> None:
     """Install the magics and their completion."""
     shell.register_magics(AlpacaMagics)
-    for name in _COMPLETED:
-        shell.set_hook("complete_command", complete, str_key=f"%alpaca_{name}")  # type: ignore[no-untyped-call]
+    matchers = _matchers(shell)
+    if complete not in matchers:
+        matchers.append(complete)
 
 
 def unload(shell: InteractiveShell) -> None:
@@ -247,6 +267,10 @@ def unload(shell: InteractiveShell) -> None:
     registered = shell.magics_manager.magics["line"]
     for name in [name for name in registered if name.startswith("alpaca_")]:
         del registered[name]
-    hooks = shell.strdispatchers["complete_command"].strs
-    for name in _COMPLETED:
-        hooks.pop(f"%alpaca_{name}", None)
+    matchers = _matchers(shell)
+    if complete in matchers:
+        matchers.remove(complete)
+
+
+def _matchers(shell: InteractiveShell) -> list[Any]:
+    return shell.Completer.custom_matchers

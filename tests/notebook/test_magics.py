@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from alpaca_nb.data.frame import LiveFrame
-from alpaca_nb.notebook.magics import complete
 from alpaca_nb.notebook.session import session
 
 
@@ -30,7 +28,6 @@ def shell() -> Iterator[InteractiveShell]:
 
 def offered(shell: InteractiveShell, line: str) -> set[str]:
     """What the Tab key offers at the end of a line."""
-    shell.Completer.use_jedi = False
     with provisionalcompleter():
         return {each.text for each in shell.Completer.completions(line, len(line))}
 
@@ -148,7 +145,8 @@ def test_every_magic_explains_itself(shell: InteractiveShell, name: str) -> None
         ("%alpaca_subscribe quotes --as x AAPL ", {"SPY"}, {"AAPL"}),
         ("%alpaca_unsubscribe ", {"quotes"}, {"AAPL"}),
         ("%alpaca_unsubscribe quotes ", {"AAPL", "MSFT"}, {"SPY"}),
-        ("%alpaca_chart quotes M", {"AAPL", "MSFT"}, set()),
+        ("%alpaca_chart quotes m", {"MSFT"}, {"AAPL"}),
+        ("%alpaca_subscribe quotes ", {"SPY"}, {"and", "if"}),
         ("%alpaca_connect ", {"iex", "sip", "otc"}, set()),
     ],
 )
@@ -157,8 +155,7 @@ def test_completion(
 ) -> None:
     """Channels, known symbols, frames and feeds are offered where they belong."""
     Cell(shell, "%alpaca_subscribe quotes AAPL MSFT")
-    event = SimpleNamespace(line=line, text_until_cursor=line)
-    candidates = set(complete(shell, event))
+    candidates = offered(shell, line)
     assert expected <= candidates
     assert not absent & candidates
 
