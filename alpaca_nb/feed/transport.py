@@ -7,6 +7,7 @@ another WebSocket library are others.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ CLOSE_TIMEOUT_S = 0.5
 """A disconnect ends within a second, also when the other side is gone."""
 PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 20.0
+
+
+# On the level DEBUG the library would log every frame, and one of them holds the keys.
+_LOGGER = logging.getLogger("alpaca_nb.websockets")
+_LOGGER.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ async def connect_websocket(
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
             max_size=None,
+            logger=_LOGGER,
             proxy=None if _is_loopback(url) else True,
         )
     except InvalidURI as error:

@@ -75,6 +75,9 @@ _GOING_AWAY = 1001
 # Python would print warnings into whichever cell is running.
 _LOGGER = logging.getLogger("alpaca_nb.sim")
 _LOGGER.addHandler(logging.NullHandler())
+# On the level DEBUG the library would log what clients send, and some of it is their keys.
+_SOCKET_LOGGER = _LOGGER.getChild("websockets")
+_SOCKET_LOGGER.setLevel(logging.INFO)
 
 _OAUTH_KEYS = ("oauth", "access_token")
 
@@ -170,7 +173,7 @@ class SimulatorServer:
                 server_header=None,
                 max_size=_MAX_REQUEST_BYTES,
                 close_timeout=_FAREWELL_S,
-                logger=_LOGGER,
+                logger=_SOCKET_LOGGER,
             )
         except OSError as error:
             raise _cannot_listen(self._host, self._asked_port, error) from error

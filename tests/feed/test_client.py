@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import defaultdict, deque
@@ -326,6 +327,19 @@ def test_nothing_is_printed_by_our_threads(
     stream.disconnect()
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_no_secret_is_logged(
+    stream: anb.StreamClient, api: anb.PyAlpacaAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not even with every logger of the process on DEBUG, on either side of the socket."""
+    with caplog.at_level(logging.DEBUG):
+        stream.connect()
+        stream.frame("quotes", "AAPL").wait(1)
+        api.stock.latest_quote.get("AAPL")
+        stream.disconnect()
+    assert KEY not in caplog.text
+    assert SECRET not in caplog.text
 
 
 # -- bad input ---------------------------------------------------------------------------
