@@ -503,7 +503,8 @@ def lab(arguments: Sequence[str]) -> int:
     """Open JupyterLab on the quickstart notebook, with whatever options it was given."""
     setup(develop=False)
     as_root = ["--allow-root"] if is_root() else []
-    notebook = str(Path("notebooks") / "01_quickstart.ipynb")
+    # As the default address, so that the one it prints leads to the notebook too.
+    notebook = "--LabApp.default_url=/lab/tree/notebooks/01_quickstart.ipynb"
     command = [program("jupyter"), "lab", notebook, *as_root, *arguments]
     os.chdir(ROOT)
     if os.name == "posix":
