@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from importlib.metadata import version
 
 import alpaca_nb
@@ -55,3 +57,17 @@ def test_every_public_name_is_there_and_explains_itself() -> None:
 def test_the_version_is_told_once() -> None:
     """The installed package has the version that the module tells."""
     assert version("alpaca-nb") == alpaca_nb.__version__
+
+
+def test_a_frame_shows_itself_without_the_magics() -> None:
+    """A frame made in Python is a live table when displayed; nothing else has to be imported."""
+    code = (
+        "import sys; from alpaca_nb import LiveFrame\n"
+        "frame = LiveFrame('quotes', ['AAPL'])\n"
+        "assert 'bokeh' not in sys.modules and 'anywidget' not in sys.modules\n"
+        "data, _ = frame._repr_mimebundle_()\n"
+        "assert 'application/vnd.jupyter.widget-view+json' in data\n"
+        "print(data['text/plain'], frame.chart())\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout == "LiveTable(quotes: AAPL) LiveChart(AAPL quotes)\n"
