@@ -169,9 +169,10 @@ class StreamClient:
             if stream is None:
                 return
             stream.replace(self._routes, [])
-            for route in self._frame_routes:
-                assert route.frame is not None
-                route.frame.lost(SYSTEM_CLOCK.now_ns(), "Disconnected on request.")
+            if stream.authenticated:
+                for route in self._frame_routes:
+                    assert route.frame is not None
+                    route.frame.lost(SYSTEM_CLOCK.now_ns(), "Disconnected on request.")
             self._last_status = stream.status
         _STREAMS.release(self._key, id(self))
         self._handlers.stop()

@@ -359,10 +359,12 @@ def test_no_server(unused_tcp_port: int) -> None:
     """An address where nobody listens is named at once."""
     url = f"ws://127.0.0.1:{unused_tcp_port}/v2/iex"
     client = anb.PyAlpacaAPI(KEY, SECRET).create_stream_client(url=url)
+    frame = client.frame("quotes", ["AAPL"])
     start = time.monotonic()
     with pytest.raises(ConnectError, match=url):
         client.connect()
     assert time.monotonic() - start < 5
+    assert frame.gaps.empty, "what never began was not lost"
 
 
 def test_no_such_path(simulator: anb.LocalSimulator) -> None:
