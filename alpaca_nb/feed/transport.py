@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,9 +150,7 @@ async def connect_websocket(
             f"{shown} did not answer within {OPEN_TIMEOUT_S:.0f} s; check the network.", url=shown
         ) from None
     except (OSError, EOFError, WebSocketException) as error:
-        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(
-            "."
-        )
+        reason = _reason(error)
         raise ConnectError(
             f"Nobody answers at {shown} ({reason}); check the address, and that the server runs.",
             url=shown,
@@ -214,6 +213,14 @@ def _refused(shown: str, status: int) -> ConnectError:
         status, "the server is in trouble" if status >= 500 else "the handshake was refused"
     )
     return ConnectError(f"{shown} answered HTTP {status}: {reason}.", url=shown, status=status)
+
+
+def _reason(error: Exception) -> str:
+    """Why a connection was not made, in the system's words and without numbers."""
+    number = getattr(error, "errno", None)
+    if number is not None and number > 0:
+        return os.strerror(number)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _is_loopback(url: str) -> bool:

@@ -114,7 +114,9 @@ async def test_nobody_there() -> None:
     """A closed port is named, with the way out."""
     async with running(lambda socket: None) as url:
         pass
-    with pytest.raises(ConnectError, match=r"Nobody answers at ws://127\.0\.0\.1") as caught:
+    with pytest.raises(
+        ConnectError, match=r"Nobody answers at ws://127\.0\.0\.1:\d+/v2/iex \(Connection refused\)"
+    ) as caught:
         await connect(url)
     assert caught.value.status is None
 
