@@ -372,7 +372,7 @@ class Stream:
                 route.frame.back(self._clock.now_ns())
 
     async def _close(self, connection: Connection, watcher: asyncio.Task[None]) -> None:
-        with suppress(TimeoutError):
+        with suppress(Exception):  # how it ended is what the watcher tells
             async with asyncio.timeout(0.8):
                 await connection.close()
         watcher.cancel()
@@ -390,9 +390,12 @@ class Stream:
                     url=display_url(self.url),
                 )
             if isinstance(signal, Closed):
-                return ConnectionLostError(f"{str(signal).capitalize()}.")
+                told = str(signal)
+                return ConnectionLostError(f"{told[0].upper()}{told[1:]}.")
             if isinstance(signal, ProtocolError):
                 return signal
+            if isinstance(signal, Exception):
+                raise signal
             if isinstance(signal, Authenticated):
                 patience.reset()
                 self._become_live()
@@ -518,7 +521,10 @@ class Stream:
 
     async def _watch(self, connection: Connection) -> None:
         signals = self._signals
-        signals.put_nowait(await connection.wait_closed())
+        try:
+            signals.put_nowait(await connection.wait_closed())
+        except Exception as error:  # a defect while reading: without this nobody would hear of it
+            signals.put_nowait(error)
 
     def _replace(self, old: Sequence[Route], new: Sequence[Route]) -> None:
         leaving = [route for route in old if route in self._routes]
@@ -532,7 +538,7 @@ class Stream:
         self._flush()
 
 
-_Signal = Welcomed | Authenticated | ErrorReceived | Closed | ProtocolError
+_Signal = Welcomed | Authenticated | ErrorReceived | Closed | Exception
 
 
 class _Patience:

@@ -20,6 +20,7 @@ from alpaca_nb.errors import (
     UnknownChannelError,
     UnknownFeedError,
 )
+from alpaca_nb.feed.stream import Stream
 
 KEY, SECRET = "PKTESTKEY0000", "sEcReTtExT0000"
 
@@ -327,6 +328,24 @@ def test_nothing_is_printed_by_our_threads(
     stream.disconnect()
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
+
+
+def test_a_defect_while_reading_is_seen(
+    stream: anb.StreamClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error on the reader's side ends the stream with its reason, and leaves none hanging."""
+
+    def broken(self: Stream, messages: list[Any]) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Stream, "_distribute", broken)
+    stream.connect()
+    stream.frame("quotes", "AAPL")
+    until(lambda: stream.status.state == "failed")
+    assert "a defect" in stream.status.detail
+    monkeypatch.undo()
+    stream.disconnect()
+    assert not stream.is_connected
 
 
 def test_no_secret_is_logged(
