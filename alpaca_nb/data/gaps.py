@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-NEW_YORK = "America/New_York"
+from alpaca_nb.data.columns import TIME_ZONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +69,5 @@ class GapLog:
 
 def _times(values: list[int | None]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(pd.array(values, "Int64").astype("M8[ns]"), tz="UTC").tz_convert(
-        NEW_YORK
+        TIME_ZONE
     )

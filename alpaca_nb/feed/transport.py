@@ -135,7 +135,7 @@ async def connect_websocket(
             ping_timeout=PING_TIMEOUT_S,
             max_size=None,
             logger=_LOGGER,
-            proxy=None if _is_loopback(url) else True,
+            proxy=None if is_loopback(url) else True,
         )
     except InvalidURI as error:
         raise BadInputError(f"{shown} is not an address of a WebSocket.") from error
@@ -223,6 +223,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Whether an address means this machine."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
 from alpaca_nb.data.frame import LiveFrame
@@ -17,7 +16,7 @@ from alpaca_nb.data.status import StreamStatus
 from alpaca_nb.errors import BadInputError, StreamError
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.stream import STREAM_URL_VARIABLE
-from alpaca_nb.feed.transport import check_url
+from alpaca_nb.feed.transport import check_url, is_loopback
 from alpaca_nb.wire.endpoints import find_endpoint
 from alpaca_nb.wire.messages import check_symbols, find_channel
 
@@ -213,7 +212,7 @@ class Session:
             endpoint = find_endpoint(feed)
             url = self._local_simulator().url + endpoint.path
             credentials = _SIMULATOR_KEYS
-        elif credentials is None and _is_loopback(url or os.environ[STREAM_URL_VARIABLE]):
+        elif credentials is None and is_loopback(url or os.environ[STREAM_URL_VARIABLE]):
             credentials = _SIMULATOR_KEYS  # a simulator of this machine takes any keys
         credentials = credentials or require_credentials()
         return StreamClient(feed, api_key=credentials.key, api_secret=credentials.secret, url=url)
@@ -275,11 +274,6 @@ def _report(name: str, frame: LiveFrame, client: StreamClient) -> FrameReport:
         gaps=len(frame.gaps.drop_duplicates("start")),
         closed=frame.closed,
     )
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 session = Session()

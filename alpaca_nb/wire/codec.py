@@ -10,6 +10,7 @@ import functools
 import operator
 import re
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -255,7 +256,7 @@ _WHOLE_FLOAT = re.compile(rb'("(?:[a-z]{1,2})":-?\d+)\.0(?=[,}])')
 _HTML = ((b"<", b"\\u003c"), (b">", b"\\u003e"), (b"&", b"\\u0026"))
 
 
-class Codec:
+class Codec(ABC):
     """One of the two encodings: how a side that agreed on it writes, and reads requests."""
 
     name: str
@@ -263,17 +264,17 @@ class Codec:
     text: bool
     """Whether its frames are WebSocket text frames."""
 
+    @abstractmethod
     def encode(self, messages: Iterable[Message[Any] | Control]) -> bytes:
         """Encode a server's frame; integer times are written as this codec spells them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_request(self, request: dict[str, Any]) -> bytes:
         """Encode a client's request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_request(self, data: bytes | str) -> dict[str, Any]:
         """Decode a client's request; ProtocolError if it is not one object in this codec."""
-        raise NotImplementedError
 
 
 class _Json(Codec):
