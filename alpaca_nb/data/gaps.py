@@ -1,73 +1,52 @@
-"""What was missed: the times in which a frame's symbols were not being received."""
+"""What was missed: one record per loss, channel and symbol, and what became of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
 from alpaca_nb.data.columns import TIME_ZONE
+from alpaca_nb.data.status import GapCounts
+
+GapState = Literal["open", "waiting", "repairing", "repaired", "missed"]
+"""What became of a loss.
+
+open: nothing comes now. waiting: it is over, and will be asked for at a later time, because
+it cannot be had yet. repairing: it is being asked for. repaired: all of it is here.
+missed: it cannot be had; `detail` says why.
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """One loss. Times are arrivals here (ns since 1970, UTC); `end_ns` is None while it lasts."""
+    """One loss of one symbol on one channel.
 
-    symbols: tuple[str, ...]
+    `start_ns` and `end_ns` are times of the exchange (ns since 1970, UTC), as the time stamps
+    of the rows are: whatever is not here and should be lies between them, both included.
+    `end_ns` is None while the loss lasts.
+    """
+
+    number: int
+    """Counted by the stream; the same loss keeps it while its state changes."""
+    channel: str
+    symbol: str
     start_ns: int
-    end_ns: int | None
-    reason: str
+    end_ns: int | None = None
+    state: GapState = "open"
+    reason: str = ""
+    """Why it came about."""
+    detail: str = ""
+    """What became of it, where the state does not say it: why it is missed or waits."""
+    rows: int = 0
+    """Rows that were filled in."""
+    lost_ns: int = 0
+    """When it was noticed, by the clock of this machine."""
+    back_ns: int | None = None
+    """When the server confirmed the subscription again, by the clock of this machine."""
 
 
 class GapLog:
-    """The losses of one frame, oldest first. Written by one thread, read by any."""
-
-    def __init__(self) -> None:
-        self._gaps: tuple[Gap, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self._gaps)
-
-    @property
-    def gaps(self) -> tuple[Gap, ...]:
-        """What has been noted up to now; never changes afterwards."""
-        return self._gaps
-
-    def begin(self, symbols: Iterable[str], start_ns: int, reason: str) -> None:
-        """Note that nothing has come since `start_ns`; a loss that lasts already goes on."""
-        if not self._is_open:
-            self._gaps = (*self._gaps, Gap(tuple(symbols), start_ns, None, reason))
-
-    def end(self, end_ns: int) -> None:
-        """Note that everything comes again from `end_ns` on; nothing, if nothing was lost."""
-        if self._is_open:
-            self._gaps = (*self._gaps[:-1], replace(self._gaps[-1], end_ns=end_ns))
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per loss and symbol: symbol, start, end (NaT while it lasts), reason, state.
-
-        Times are in New York. `state` is "open" while nothing comes, and "missed" after.
-        """
-        rows = [(symbol, gap) for gap in self._gaps for symbol in gap.symbols]
-        return pd.DataFrame(
-            {
-                "symbol": pd.Series([symbol for symbol, _ in rows], dtype="str"),
-                "start": _times([gap.start_ns for _, gap in rows]),
-                "end": _times([gap.end_ns for _, gap in rows]),
-                "reason": pd.Series([gap.reason for _, gap in rows], dtype="str"),
-                "state": pd.Series(
-                    ["open" if gap.end_ns is None else "missed" for _, gap in rows], dtype="str"
-                ),
-            }
-        )
-
-    @property
-    def _is_open(self) -> bool:
-        return bool(self._gaps) and self._gaps[-1].end_ns is None
-
-
-def _times(values: list[int | None]) -> pd.DatetimeIndex:
-    return pd.DatetimeIndex(pd.array(values, "Int64").astype("M8[ns]"), tz="UTC").tz_convert(
-        TIME_ZONE
-    )
+    """The losses that concern one reader, oldest first. Written by one thread, read by any."""
