@@ -140,6 +140,9 @@ class StreamStatus:
     gaps: GapCounts = GapCounts()
     log: tuple[LogLine, ...] = ()
     """The newest lines, oldest first: errors, and what handlers printed."""
+    waits_s: float | None = None
+    """Seconds for which a taken place or a throttling server is still waited out; None when
+    nothing is."""
 
     @property
     def stale(self) -> tuple[str, ...]:

@@ -128,6 +128,9 @@ class LiveChart(LiveView):
         skipped = len(rows) - message.rows
         return replace(message, header=message.header | {"symbol": symbol, "skipped": skipped})
 
+    def _shown(self) -> tuple[str, ...]:
+        return (self.symbol,)
+
     def _follow_symbols(self) -> None:
         symbols = list(self.frame.symbols)
         if symbols == self.symbols:

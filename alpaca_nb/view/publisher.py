@@ -261,19 +261,14 @@ class Publisher:
         if not pace.watched:
             return float("inf")
         delta = self._collect(slot, now)
-        badge = self._badge(slot)
-        told = (badge["state"], badge["feed"], badge["origin"], badge["detail"])
-        status_is_due = now >= pace.status_due(changed=told != slot.told)
+        badge = self._due_badge(slot, now)
         if delta is not None:
             message = {"kind": delta.kind, "seq": pace.data_sent(now)} | delta.header
-            if status_is_due:
+            if badge is not None:
                 message["status"] = badge
             slot.source.transmit(message, [delta.buffer])
-        elif status_is_due:
+        elif badge is not None:
             slot.source.transmit({"kind": "status", "status": badge}, [])
-        if status_is_due:
-            pace.status_sent(now)
-            slot.told = told
         # Where nothing had happened, the clock looks again sooner than a frame later.
         return max(pace.data_due(), now + FRAME_S / 2)
 
@@ -290,6 +285,19 @@ class Publisher:
             slot.cursor = delta.cursor
             slot.coalesced += delta.skipped
         return delta
+
+    def _due_badge(self, slot: _Slot, now: float) -> dict[str, Any] | None:
+        """The status to send now, or None; what cannot be due is not even asked for."""
+        pace = slot.pace
+        if now < pace.status_due(changed=True):
+            return None
+        badge = self._badge(slot)
+        told = (badge["state"], badge["feed"], badge["origin"], badge["detail"])
+        if now < pace.status_due(changed=told != slot.told):
+            return None
+        pace.status_sent(now)
+        slot.told = told
+        return badge
 
     def _badge(self, slot: _Slot) -> dict[str, Any]:
         badge = slot.source.badge() | {"coalesced": slot.coalesced}

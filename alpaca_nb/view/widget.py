@@ -12,8 +12,9 @@ import traitlets
 from comm.base_comm import BaseComm
 
 from alpaca_nb.clock import SYSTEM_CLOCK
-from alpaca_nb.view.badge import badge
+from alpaca_nb.view.badge import Tally, badge
 from alpaca_nb.view.delta import Cursor, Delta
+from alpaca_nb.view.log import LogTail
 from alpaca_nb.view.publisher import PUBLISHER, Publisher
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class LiveView(anywidget.AnyWidget):
     ) -> None:
         self._frame = frame
         self._publisher = publisher
+        self._tally = Tally(frame.channel)
+        self._log_tail = LogTail()
         super().__init__(
             title=_title(frame), channel=frame.channel, symbols=list(frame.symbols), **traits
         )
@@ -79,10 +82,18 @@ class LiveView(anywidget.AnyWidget):
     def badge(self) -> dict[str, Any]:
         """The status of the frame's stream, as the browser reads it."""
         self._follow_symbols()
-        return badge(self._frame.status, now_ns=SYSTEM_CLOCK.now_ns())
+        status = self._frame.status
+        self._log_tail.see(status.log)
+        symbols = self._tally.tell(status.symbols, self._shown())
+        return badge(status, now_ns=SYSTEM_CLOCK.now_ns(), symbols=symbols)
 
     def transmit(self, message: dict[str, Any], buffers: list[bytes]) -> None:
-        """Send one message to every page that shows this view."""
+        """Send one message to every page that shows this view, with the news of the log."""
+        if message["kind"] == "snapshot":
+            # It is for a page that asked for everything.
+            self._log_tail.start_over()
+        if "status" in message and (news := self._log_tail.news()) is not None:
+            message["status"]["log"] = news
         self.send(message, buffers)
 
     def close(self) -> None:
@@ -90,6 +101,10 @@ class LiveView(anywidget.AnyWidget):
         if "_publisher" in self.__dict__:
             self._publisher.remove(self)
         super().close()
+
+    def _shown(self) -> tuple[str, ...]:
+        """The symbols that the view shows now; "*" among them means all."""
+        return self._frame.symbols
 
     def _follow_symbols(self) -> None:
         """A frame may get other symbols while it is shown."""

@@ -12,7 +12,7 @@ from comm.base_comm import BaseComm
 import alpaca_nb.view  # noqa: F401  (teaches frames to show themselves)
 from alpaca_nb.clock import ManualClock
 from alpaca_nb.data.frame import LiveFrame
-from alpaca_nb.data.status import StreamStatus
+from alpaca_nb.data.status import LogLine, StreamStatus
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.view import widget as widget_module
 from alpaca_nb.view.publisher import Publisher
@@ -35,9 +35,11 @@ def live_frame(channel: str = "quotes") -> LiveFrame:
 class Browser:
     """A table, and what reaches the page in front of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, frame: LiveFrame) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, frame: LiveFrame, clock: ManualClock | None = None
+    ) -> None:
         self.received: list[tuple[dict[str, Any], list[bytes]]] = []
-        self.publisher = Publisher(clock=ManualClock(), threaded=False)
+        self.publisher = Publisher(clock=clock or ManualClock(), threaded=False)
         self.table = LiveTable(frame, publisher=self.publisher)
         monkeypatch.setattr(
             self.table, "send", lambda content, buffers: self.received.append((content, buffers))
@@ -151,6 +153,30 @@ def test_it_follows_the_frames_symbols() -> None:
     table.badge()
     assert table.title == "quotes: TSLA"
     assert table.symbols == ["TSLA"]
+
+
+async def test_the_log_goes_with_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New lines are told once, and all of them to a page that is loaded again."""
+    log = [LogLine(T0, "handler", "one")]
+    status = lambda: StreamStatus(state="live", feed="iex", log=tuple(log))  # noqa: E731
+    clock = ManualClock()
+    browser = Browser(monkeypatch, LiveFrame("quotes", "AAPL", status=status), clock)
+
+    async def told() -> list[str]:
+        """The lines that one more second brings to the page."""
+        browser.received.clear()
+        await clock.advance(1.0)
+        browser.publisher.tick()
+        logs = [message.get("status", {}).get("log") for message, _ in browser.received]
+        return [line["text"] for each in logs if each for line in each["lines"]]
+
+    browser.say(kind="hello", visible=True)
+    assert await told() == ["one"]
+    assert await told() == []
+    log.append(LogLine(T0, "handler", "two"))
+    assert await told() == ["two"]
+    browser.say(kind="hello", visible=True)
+    assert await told() == ["one", "two"]
 
 
 def test_a_displayed_frame_is_one_table() -> None:

@@ -15,7 +15,18 @@ from typing import Any
 import numpy as np
 
 from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.data.status import (
+    Freshness,
+    GapCounts,
+    LogLine,
+    MarketStatus,
+    StreamStatus,
+    SymbolStatus,
+    TradingStatus,
+)
+from alpaca_nb.view.badge import Tally, badge
 from alpaca_nb.view.delta import Cursor, Delta, keyed, start_of, tape
+from alpaca_nb.view.log import LogTail
 from alpaca_nb.wire.messages import Message, Quote, Trade
 
 FOLDER = Path(__file__).parents[2] / "js" / "tests" / "fixtures"
@@ -26,7 +37,11 @@ T0 = 1_790_000_001_123_456_789
 
 def fixtures() -> dict[str, str]:
     """The text of every fixture, by file name."""
-    return {"tape.json": _text(_tape()), "keyed.json": _text(_keyed())}
+    return {
+        "tape.json": _text(_tape()),
+        "keyed.json": _text(_keyed()),
+        "status.json": _text(_statuses()),
+    }
 
 
 def _tape() -> list[dict[str, Any]]:
@@ -51,6 +66,71 @@ def _keyed() -> list[dict[str, Any]]:
             [_quote("AAPL", 227.1, 227.14), _quote("AAPL", 227.11, 227.15)],
         ],
     )
+
+
+def _statuses() -> dict[str, Any]:
+    """Statuses by what is the matter, as a table of AAPL's and MSFT's quotes is told them."""
+    return {name: _badge(status) for name, status in _states().items()}
+
+
+def _badge(status: StreamStatus) -> dict[str, Any]:
+    symbols = Tally("quotes").tell(status.symbols, ("AAPL", "MSFT"))
+    told = badge(status, now_ns=T0, symbols=symbols, coalesced=310)
+    log = LogTail()
+    log.see(status.log)
+    news = log.news()
+    return told if news is None else told | {"log": news}
+
+
+def _states() -> dict[str, StreamStatus]:
+    opens_ns, closes_ns = 1_790_083_800_000_000_000, 1_790_020_800_000_000_000
+    return {
+        "live": StreamStatus(
+            state="live", feed="iex", rate=412.5, lag_s=0.012, lag_p99_s=0.04, lag_now_s=0.011,
+            last_received_ns=T0 - 200_000_000, received=18_233,
+            market=MarketStatus("open", closes_ns=closes_ns),
+            symbols=(_symbol("AAPL"), _symbol("MSFT", "quiet")),
+        ),
+        "waiting": StreamStatus(
+            state="waiting", feed="sip", waits_s=87.4,
+            detail="Another connection of this account holds the only place.",
+        ),
+        "closed": StreamStatus(
+            state="live", feed="iex", origin="replay", last_received_ns=T0 - 50_000_000_000_000,
+            received=5, market=MarketStatus("closed", opens_ns=opens_ns),
+            symbols=(_symbol("AAPL", "closed"), _symbol("MSFT", "closed")),
+        ),
+        "troubled": StreamStatus(
+            state="live", feed="sip", origin="simulated", rate=95.0, lag_s=0.02, lag_p99_s=1.25,
+            lag_now_s=0.019, skew_s=3600.2, last_received_ns=T0 - 100_000_000, received=90_210,
+            unreadable=2, reconnects=3, dropped=1_204,
+            market=MarketStatus("open", closes_ns=closes_ns),
+            symbols=(
+                *(_symbol(name, "stale") for name in ("F", "GM", "KO", "PEP", "T", "MSFT")),
+                _symbol("AAPL", trading=_HALT), _symbol("SPY"), _symbol("IBM", "waiting"),
+                SymbolStatus("trades", "QQQ", "pending"),
+                SymbolStatus("trades", "XYZ", "refused", "The plan allows 30 symbols."),
+            ),
+            gaps=GapCounts(open=0, pending=2, repaired=4, missed=1), log=_LOG,
+        ),
+    }  # fmt: skip
+
+
+_TRADES = TradingStatus()
+
+_HALT = TradingStatus(True, "Trading Halt", "Volatility pause", T0 - 60_000_000_000, 240.5, 217.6)
+
+_LOG = (
+    LogLine(T0 - 2_000_000_000, "on_quote", "AAPL 227.12"),
+    LogLine(T0 - 1_000_000_000, "stream", "The connection was made again.", "info"),
+    LogLine(T0, "on_quote", "Traceback (most recent call last):\nValueError: <b>no</b>", "error"),
+)
+
+
+def _symbol(
+    name: str, freshness: Freshness = "live", trading: TradingStatus = _TRADES
+) -> SymbolStatus:
+    return SymbolStatus("quotes", name, "confirmed", freshness=freshness, trading=trading)
 
 
 def _trade(symbol: str, price: float, trade_id: int, *, size: int = 100) -> Trade[int]:
@@ -107,7 +187,7 @@ def _expected(delta: Delta, everything: Delta | None) -> dict[str, list[float | 
     return expected
 
 
-def _text(told: list[dict[str, Any]]) -> str:
+def _text(told: object) -> str:
     return json.dumps(told, indent=1, ensure_ascii=False) + "\n"
 
 
