@@ -24,8 +24,8 @@ from alpaca_nb.data.columns import (
     Snapshot,
     columns_of,
 )
-from alpaca_nb.data.gaps import GapLog
-from alpaca_nb.data.status import StreamStatus
+from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.messages import Message, check_symbols, find_channel
 
@@ -179,14 +179,10 @@ class LiveFrame:
         if self._waiting:
             self._wake()
 
-    def lost(self, start_ns: int, reason: str) -> None:
-        """Note in `gaps` that nothing has come since `start_ns`. For the feed's thread."""
+    def put_gaps(self, gaps: Iterable[Gap]) -> None:
+        """Note losses in `gaps`, or what has become of them; does nothing on a closed frame."""
         if not self._closed:
-            self._gap_log.begin(self.symbols, start_ns, reason)
-
-    def back(self, end_ns: int) -> None:
-        """Note that everything comes again; does nothing unless something was lost."""
-        self._gap_log.end(end_ns)
+            self._gap_log.put_all(gaps)
 
     def clear(self) -> None:
         """Forget all rows and `latest`. Positions go on, `epoch` changes."""
@@ -241,10 +237,15 @@ class LiveFrame:
     def gaps(self) -> pd.DataFrame:
         """What was missed: one row per loss of the connection and symbol, oldest first.
 
-        Columns symbol, start, end, reason, state; see `data.gaps`. A frame whose connection
-        never broke has none.
+        Columns symbol, start, end, state, rows (filled in), reason, detail, lost, back; see
+        `data.gaps`. A frame whose connection never broke has none.
         """
         return self._gap_log.to_frame()
+
+    @property
+    def gap_counts(self) -> GapCounts:
+        """How many losses there were, by what became of them."""
+        return self._gap_log.counts
 
     @property
     def stats(self) -> FrameStats:
