@@ -72,6 +72,12 @@ class Credentials:
             "APCA-API-SECRET-KEY": self.secret.reveal(),
         }
 
+    def without_keys(self, text: str) -> str:
+        """A text of somebody else's, such as a server's answer, with the keys struck out."""
+        for hidden in (self.key, self.secret):
+            text = text.replace(hidden.reveal(), repr(hidden))
+        return text
+
 
 def find_credentials(
     api_key: str | Secret | None = None,

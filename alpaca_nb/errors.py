@@ -16,6 +16,7 @@ AlpacaError
 │       ├── ConnectionLimitError     406
 │       └── SubscriptionError        400, 405, 410, 412, 413
 ├── RestError                        the REST interface refused or did not answer
+│   └── RecentDataError              the plan has no right to the last 15 minutes
 └── SimulatorError                   the local simulator could not start
 """
 
@@ -112,6 +113,10 @@ class RestError(AlpacaError):
     def __init__(self, text: str, *, status: int | None = None) -> None:
         super().__init__(text)
         self.status = status
+
+
+class RecentDataError(RestError):
+    """The plan has no right to SIP data of the last 15 minutes; ask again when it is older."""
 
 
 class SimulatorError(AlpacaError):

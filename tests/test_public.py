@@ -25,6 +25,7 @@ PUBLIC = [
     "ProtocolError",
     "PyAlpacaAPI",
     "QuoteData",
+    "RecentDataError",
     "RecordingError",
     "RestError",
     "ServerError",

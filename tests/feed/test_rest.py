@@ -19,7 +19,8 @@ CREDENTIALS = Credentials(Secret("KEY-IN-TESTS"), Secret("SECRET-IN-TESTS"))
 
 
 def latest(answer: Callable[[httpx.Request], httpx.Response]) -> LatestQuote:
-    rest = RestClient(CREDENTIALS, url="http://data.test", transport=httpx.MockTransport(answer))
+    transport = httpx.MockTransport(answer)
+    rest = RestClient(CREDENTIALS, data_url="http://data.test", transport=transport)
     return LatestQuote(rest)
 
 
@@ -29,14 +30,14 @@ def test_one_symbol() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json={"symbol": "AMD", "quote": ITEM})
+        return httpx.Response(200, json={"quotes": {"AMD": ITEM}})
 
     quote = latest(answer).get("amd")
     assert isinstance(quote, QuoteData)
     assert (quote.symbol, quote.bid_price, quote.ask_price) == ("AMD", 161.44, 162.0)
     assert quote.timestamp_ns % 10 == 1
     (request,) = seen
-    assert str(request.url) == "http://data.test/v2/stocks/AMD/quotes/latest?feed=iex"
+    assert str(request.url) == "http://data.test/v2/stocks/quotes/latest?symbols=AMD&feed=iex"
     assert request.headers["APCA-API-KEY-ID"] == "KEY-IN-TESTS"
     assert "IN-TESTS" not in str(request.url)
 
@@ -72,8 +73,11 @@ def test_a_refusal_says_what_to_do(status: int, expected: str) -> None:
     [
         httpx.Response(200, text="<html>log in</html>"),
         httpx.Response(200, json=[]),
-        httpx.Response(200, json={"symbol": "AMD", "quote": None}),
-        httpx.Response(200, json={"symbol": "AMD", "quote": {"bp": "x"}}),
+        httpx.Response(200, json={"quotes": None}),
+        httpx.Response(200, json={"quotes": {"AMD": None}}),
+        httpx.Response(200, json={"quotes": {"AMD": {"bp": "x"}}}),
+        httpx.Response(200, json={"quotes": {"AMD": {**ITEM, "t": "noon"}}}),
+        httpx.Response(200, json={"quotes": {"MSFT": ITEM}}),
     ],
 )
 def test_an_answer_of_another_shape(response: httpx.Response) -> None:
