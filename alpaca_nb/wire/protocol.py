@@ -6,7 +6,6 @@ what to send (`data_to_send`). Nothing here knows a socket, a loop or the time.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -28,16 +27,13 @@ from alpaca_nb.wire.messages import (
     Unreadable,
     check_symbols,
 )
+from alpaca_nb.wire.subscriptions import DesiredSubscriptions, SubscriptionState
+from alpaca_nb.wire.subscriptions import Subscriptions as Subscriptions
+from alpaca_nb.wire.subscriptions import SubscriptionsChanged as SubscriptionsChanged
+from alpaca_nb.wire.subscriptions import SubscriptionsRefused as SubscriptionsRefused
 
-SYMBOLS_PER_REQUEST = 100
-"""Servers close with 1009 when one subscribe message is too large; the exact limit is unknown."""
-
-_ASKS = 2
-"""How often a symbol that vanished from the acknowledgements is asked for on one connection:
-a server that acknowledges only the latest change, against the rules, must not make us loop."""
-
-Subscriptions = dict[str, frozenset[str]]
-"""Symbols by channel name."""
+_DENIALS = 3
+"""How often credentials are sent again because of 401 before any subscription was acknowledged."""
 
 _EMPTY: frozenset[str] = frozenset()
 
@@ -99,21 +95,6 @@ class Authenticated:
 
 
 @dataclass(frozen=True, slots=True)
-class SubscriptionsChanged:
-    """The server's complete set of subscriptions after a change."""
-
-    confirmed: Subscriptions
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionsRefused:
-    """The request in flight was refused; these symbols will not come."""
-
-    refused: Subscriptions
-    error: ServerError
-
-
-@dataclass(frozen=True, slots=True)
 class DataReceived:
     """Market data, in the order it stood in the frame."""
 
@@ -160,18 +141,15 @@ class ClientProtocol:
     """The client's side: greets, authenticates, and makes the server's set follow the wanted one.
 
     Subscriptions are a desired state: `want` and `unwant` may be called at any time, also
-    before the connection is made. One change is in flight at a time, because errors name
-    no request and acknowledgements hold the full state. After a loss, `reset` starts a
-    new conversation that asks for everything again.
+    before the connection is made; `wire.subscriptions` has the rules. After a loss, `reset`
+    starts a new conversation that asks for everything again.
     """
 
     def __init__(self, codec: Codec, *, key: str, secret: str, header_auth: bool = False) -> None:
         self._asked_for = codec
         self._auth = {"action": "auth", "key": key, "secret": secret}
         self._header_auth = header_auth
-        self._wanted: dict[str, Counter[str]] = {}
-        self.refused: dict[tuple[str, str], ServerError] = {}
-        """Why a wanted (channel, symbol) will not come."""
+        self._subscriptions = DesiredSubscriptions()
         self.reset()
 
     def __repr__(self) -> str:
@@ -180,13 +158,11 @@ class ClientProtocol:
     def reset(self) -> None:
         """Start a new conversation; what is wanted stays wanted."""
         self._state = _ClientState.GREETING
+        self._was_ready = False
+        self._denials = 0
         self.codec = self._asked_for
         """What requests are written in: the codec of the server's greeting once it came."""
-        self._confirmed: dict[str, frozenset[str]] = {}
-        self._in_flight: tuple[str, Subscriptions] | None = None
-        self._kept: set[tuple[str, str]] = set()
-        self._assumed: dict[str, frozenset[str]] = {}
-        self._asked: Counter[tuple[str, str]] = Counter()
+        self._subscriptions.restart()
         self._outbox: list[bytes] = []
 
     @property
@@ -197,61 +173,57 @@ class ClientProtocol:
     @property
     def settled(self) -> bool:
         """Whether everything wanted is confirmed or refused, and nothing else is confirmed."""
-        return self._in_flight is None and self._next_change() is None
+        return self._subscriptions.settled
 
     @property
     def wanted(self) -> Subscriptions:
         """What has been asked for, by channel."""
-        return {name: frozenset(symbols) for name, symbols in self._wanted.items() if symbols}
+        return self._subscriptions.wanted
 
     @property
     def confirmed(self) -> Subscriptions:
         """What the server said it sends, automatic channels included."""
-        return {name: symbols for name, symbols in self._confirmed.items() if symbols}
+        return self._subscriptions.confirmed
 
-    def is_sent(self, channel: str, symbols: frozenset[str]) -> bool:
-        """Whether the server sends all of these, as far as it has said."""
-        return symbols <= self._sent(channel)
-
-    def want(self, channel: str, symbols: Iterable[str]) -> None:
-        """Ask for symbols; each call counts, and is undone by one `unwant`."""
-        counts = self._wanted.setdefault(channel, Counter())
-        for symbol in symbols:
-            counts[symbol] += 1
-            self.refused.pop((channel, symbol), None)
-            del self._asked[channel, symbol]
-        self._follow()
-
-    def unwant(self, channel: str, symbols: Iterable[str]) -> None:
-        """Undo one `want` of each symbol; the last one unsubscribes it."""
-        counts = self._wanted.get(channel, Counter())
-        for symbol in symbols:
-            counts[symbol] -= 1
-            if counts[symbol] <= 0:
-                del counts[symbol]
-                self.refused.pop((channel, symbol), None)
-        self._follow()
+    @property
+    def refused(self) -> dict[tuple[str, str], ServerError]:
+        """Why a wanted (channel, symbol) will not come."""
+        return self._subscriptions.refused
 
     @property
     def in_flight(self) -> object:
         """The request that waits for its answer, or None; another object for each request."""
-        return self._in_flight
+        return self._subscriptions.in_flight
 
-    def skip_answer(self) -> None:
+    def state(self, channel: str, symbol: str) -> SubscriptionState:
+        """What the server has said to the wish for a symbol; cheap, from any thread."""
+        return self._subscriptions.state(channel, symbol)
+
+    def is_sent(self, channel: str, symbols: frozenset[str]) -> bool:
+        """Whether the server sends all of these, as far as it has said or must be assumed."""
+        return self._subscriptions.is_sent(channel, symbols)
+
+    def want(self, channel: str, symbols: Iterable[str]) -> None:
+        """Ask for symbols; each call counts, and is undone by one `unwant`.
+
+        Wanting again what was refused asks for it again. Raises UnknownChannelError.
+        """
+        self._subscriptions.want(channel, symbols)
+        self._follow()
+
+    def unwant(self, channel: str, symbols: Iterable[str]) -> None:
+        """Undo one `want` of each symbol; the last one unsubscribes it."""
+        self._subscriptions.unwant(channel, symbols)
+        self._follow()
+
+    def skip_answer(self) -> list[ClientEvent]:
         """Go on without the answer to the request in flight: some proxies never acknowledge.
 
-        What it asked for is taken as done, but not as confirmed.
+        What it asked for is taken as done, and reported so, but not as confirmed.
         """
-        if self._in_flight is None:
-            return
-        action, asked = self._in_flight
-        self._in_flight = None
-        for name, symbols in asked.items():
-            assumed = self._assumed.get(name, _EMPTY)
-            self._assumed[name] = assumed | symbols if action == "subscribe" else assumed - symbols
-            if action == "unsubscribe":
-                self._confirmed[name] = self._confirmed.get(name, _EMPTY) - symbols
+        events: list[ClientEvent] = list(self._subscriptions.skip())
         self._follow()
+        return events
 
     def authenticate(self) -> None:
         """Send the credentials (again), as after 406 on the same connection."""
@@ -265,8 +237,8 @@ class ClientProtocol:
     def receive(self, data: bytes | str) -> list[ClientEvent]:
         """Take a frame and say what happened.
 
-        Raises ProtocolError for what no Alpaca server sends; the connection is then of no
-        use any more.
+        Raises ProtocolError for what no Alpaca server sends, and nothing else; the
+        connection is then of no use any more.
         """
         if self._state is _ClientState.GREETING:
             # A server that does not know our codec greets in its own: answer in that.
@@ -308,37 +280,15 @@ class ClientProtocol:
         if self._state is _ClientState.READY:
             return []
         self._state = _ClientState.READY
+        self._was_ready = True
         self._follow()
         return [Authenticated()]
 
     def _receive_acknowledgement(self, message: Subscription) -> Sequence[ClientEvent]:
-        self._confirmed = {
-            name: frozenset(symbols or ()) for name, symbols in asdict(message).items()
-        }
-        self._assumed.clear()
-        events: list[ClientEvent] = [SubscriptionsChanged(self.confirmed)]
-        if self._in_flight is not None:
-            events += self._check_acknowledgement(*self._in_flight)
-        self._in_flight = None
+        self._denials = 0
+        events = self._subscriptions.acknowledge(asdict(message))
         self._follow()
         return events
-
-    def _check_acknowledgement(self, action: str, asked: Subscriptions) -> Sequence[ClientEvent]:
-        """See whether the answer holds what was asked; asking again would never end."""
-        if action == "unsubscribe":
-            self._kept |= {
-                (name, symbol)
-                for name, symbols in asked.items()
-                for symbol in symbols & self._confirmed.get(name, _EMPTY)
-            }
-            return []
-        left_out = {
-            name: symbols - self._confirmed.get(name, _EMPTY) for name, symbols in asked.items()
-        }
-        left_out = {name: symbols for name, symbols in left_out.items() if symbols}
-        if not left_out:
-            return []
-        return self._refuse(left_out, server_error(400, "left out of the acknowledgement"))
 
     def _receive_error(self, message: Error) -> Sequence[ClientEvent]:
         error = server_error(message.code, message.message)
@@ -346,88 +296,46 @@ class ClientProtocol:
         if verdict is Verdict.IGNORE:
             # 403, already authenticated: header and message credentials were both sent.
             return self._become_ready()
-        if verdict is Verdict.REAUTHENTICATE:
-            self._state = _ClientState.AUTHENTICATING
-            self._in_flight = None
-            self.authenticate()
-            return []
-        if verdict is Verdict.REFUSED and self._in_flight is not None:
+        if verdict is Verdict.REFUSED:
             return self._receive_refusal(error)
-        if verdict is Verdict.REFUSED and self._state is not _ClientState.READY:
-            return [ErrorReceived(error, Verdict.FATAL)]
+        if verdict is Verdict.REAUTHENTICATE:
+            return self._receive_denial(error)
+        if verdict is Verdict.WAIT:
+            self._lose_authentication()
         return [ErrorReceived(error, verdict)]
 
     def _receive_refusal(self, error: ServerError) -> Sequence[ClientEvent]:
-        assert self._in_flight is not None
-        action, symbols = self._in_flight
-        self._in_flight = None
-        if action == "unsubscribe":
-            # Nothing to give up; take the server's word that it no longer sends them.
-            for name, gone in symbols.items():
-                self._confirmed[name] = self._confirmed.get(name, _EMPTY) - gone
-            return [ErrorReceived(error, Verdict.REFUSED)]
-        events = self._refuse(symbols, error)
-        self._follow()
-        return events
+        events = self._subscriptions.refuse(error)
+        if events is not None:
+            self._follow()
+            return events
+        # Before the first request it can only be about the connection or the credentials.
+        return [ErrorReceived(error, Verdict.REFUSED if self._was_ready else Verdict.FATAL)]
 
-    def _refuse(self, symbols: Subscriptions, error: ServerError) -> Sequence[ClientEvent]:
-        for name, names in symbols.items():
-            self.refused |= {(name, symbol): error for symbol in names}
-        return [SubscriptionsRefused(symbols, error)]
+    def _receive_denial(self, error: ServerError) -> Sequence[ClientEvent]:
+        self._lose_authentication()
+        self._denials += 1
+        if self._denials > _DENIALS:
+            return [ErrorReceived(error, Verdict.RECONNECT)]
+        self.authenticate()
+        return []
+
+    def _lose_authentication(self) -> None:
+        """Ask for nothing until the server says again that we are in."""
+        self._state = _ClientState.AUTHENTICATING
+        self._subscriptions.forget_request()
 
     def _follow(self) -> None:
         """Send the next change that brings the confirmed set closer to the wanted one."""
-        if self._state is not _ClientState.READY or self._in_flight is not None:
+        if self._state is not _ClientState.READY:
             return
-        change = self._next_change()
+        if self._subscriptions.in_flight is not None:
+            return
+        change = self._subscriptions.next_change()
         if change is None:
             return
-        action, symbols = change
-        request = {CHANNELS[name].key: sorted(names) for name, names in symbols.items()}
-        self._outbox.append(self.codec.encode_request({"action": action} | request))
-        self._in_flight = change
-        if action == "subscribe":
-            self._asked.update((name, each) for name, names in symbols.items() for each in names)
-
-    def _next_change(self) -> tuple[str, Subscriptions] | None:
-        # Give up places before taking new ones: the plan may limit their number.
-        for action, difference in (
-            ("unsubscribe", self._superfluous),
-            ("subscribe", self._missing),
-        ):
-            symbols = _first_symbols(difference, SYMBOLS_PER_REQUEST)
-            if symbols:
-                return action, symbols
-        return None
-
-    def _sent(self, name: str) -> frozenset[str]:
-        return self._confirmed.get(name, _EMPTY) | self._assumed.get(name, _EMPTY)
-
-    def _superfluous(self, name: str) -> Iterable[str]:
-        superfluous = self._sent(name) - set(self._wanted.get(name, ()))
-        return [symbol for symbol in superfluous if (name, symbol) not in self._kept]
-
-    def _missing(self, name: str) -> Iterable[str]:
-        sent = self._sent(name)
-        return [
-            symbol
-            for symbol in self._wanted.get(name, ())
-            if symbol not in sent
-            and (name, symbol) not in self.refused
-            and self._asked[name, symbol] < _ASKS
-        ]
-
-
-def _first_symbols(difference: Callable[[str], Iterable[str]], limit: int) -> Subscriptions:
-    taken: Subscriptions = {}
-    for name, channel in CHANNELS.items():
-        if channel.automatic:
-            continue
-        symbols = sorted(difference(name))[:limit]
-        if symbols:
-            taken[name] = frozenset(symbols)
-            limit -= len(symbols)
-    return taken
+        request = {CHANNELS[name].key: sorted(names) for name, names in change.symbols.items()}
+        self._outbox.append(self.codec.encode_request({"action": change.action} | request))
 
 
 # -- the server's side -------------------------------------------------------------------

@@ -105,7 +105,8 @@ def test_one_change_in_flight_and_the_ack_is_the_full_state() -> None:
     protocol.want("quotes", ["B"])
     assert sent(protocol) == [{"action": "subscribe", "quotes": ["A"]}]
     (event,) = protocol.receive(ack(quotes=["A"]))
-    assert event == SubscriptionsChanged({"quotes": frozenset("A")})
+    confirmed = {"quotes": frozenset("A")}
+    assert event == SubscriptionsChanged(confirmed, added=confirmed)
     assert sent(protocol) == [{"action": "subscribe", "quotes": ["B"]}]
     assert not protocol.settled
     protocol.receive(ack(quotes=["A", "B"]))
@@ -206,10 +207,14 @@ def test_a_server_that_never_acknowledges() -> None:
     protocol.want("quotes", ["A"])
     protocol.want("quotes", ["B"])
     assert sent(protocol) == [{"action": "subscribe", "quotes": ["A"]}]
-    protocol.skip_answer()
+    (event,) = protocol.skip_answer()
+    assert isinstance(event, SubscriptionsChanged)
+    assert event.added == {"quotes": frozenset("A")}
     assert sent(protocol) == [{"action": "subscribe", "quotes": ["B"]}]
     protocol.skip_answer()
-    protocol.skip_answer()
+    assert protocol.skip_answer() == []
+    assert protocol.is_sent("quotes", frozenset("AB"))
+    assert protocol.state("quotes", "A") == "pending"
     assert sent(protocol) == []
     assert protocol.confirmed == {}
     assert protocol.settled
@@ -277,16 +282,109 @@ def test_not_authenticated_sends_the_credentials_again() -> None:
     assert sent(protocol) == [{"action": "subscribe", "quotes": ["A"]}]
 
 
+def test_not_authenticated_is_not_answered_for_ever() -> None:
+    """Against a server that always says 401 the credentials go out a few times, not more."""
+    protocol = client()
+    protocol.receive(CONNECTED)
+    protocol.receive(AUTHENTICATED)
+    protocol.want("quotes", ["A"])
+    sent(protocol)
+    rounds = 0
+    while not (events := protocol.receive(error(401))):
+        rounds += 1
+        assert sent(protocol)[0]["action"] == "auth"
+        protocol.receive(AUTHENTICATED)
+        assert sent(protocol)[0]["action"] == "subscribe"
+    (event,) = events
+    assert isinstance(event, ErrorReceived)
+    assert event.verdict is Verdict.RECONNECT
+    assert rounds == 3
+    assert sent(protocol) == []
+
+
+def test_a_taken_place_after_all_was_well() -> None:
+    """406 on a connection that was in: nothing is asked for until the server lets us in again."""
+    protocol = ready_client()
+    protocol.want("quotes", ["A"])
+    sent(protocol)
+    (event,) = protocol.receive(error(406))
+    assert isinstance(event, ErrorReceived)
+    assert event.verdict is Verdict.WAIT
+    assert not protocol.authenticated
+    protocol.want("quotes", ["B"])
+    assert sent(protocol) == []
+    protocol.authenticate()
+    assert sent(protocol)[0]["action"] == "auth"
+    assert protocol.receive(AUTHENTICATED) == [Authenticated()]
+    assert sent(protocol) == [{"action": "subscribe", "quotes": ["A", "B"]}]
+
+
+def test_what_comes_out_of_turn_does_no_harm() -> None:
+    """A second welcome, an early or repeated success, and an answer nobody asked for are taken."""
+    protocol = client()
+    (early,) = protocol.receive(ack(quotes=["X"]))
+    assert isinstance(early, SubscriptionsChanged)
+    assert protocol.receive(CONNECTED) == [Welcomed()]
+    assert protocol.receive(CONNECTED) == []
+    assert len(sent(protocol)) == 1
+    assert protocol.receive(AUTHENTICATED) == [Authenticated()]
+    assert sent(protocol) == [{"action": "unsubscribe", "quotes": ["X"]}]
+    assert protocol.receive(AUTHENTICATED) == []
+    assert protocol.receive(CONNECTED) == []
+    assert sent(protocol) == []
+
+
+@pytest.mark.parametrize("code", [400, 402, 403, 405, 406, 407, 408, 409, 410, 411, 412, 413, 500])
+def test_errors_before_the_welcome(code: int) -> None:
+    """An error in place of the welcome is an event like any other."""
+    protocol = client()
+    (event,) = protocol.receive(error(code))
+    assert isinstance(event, ErrorReceived | Authenticated)
+
+
+def test_a_refusal_is_fatal_only_while_nothing_was_asked_for() -> None:
+    """410 in answer to the credentials ends the attempt; later it concerns a subscription."""
+    protocol = client()
+    protocol.receive(CONNECTED)
+    (event,) = protocol.receive(error(410))
+    assert isinstance(event, ErrorReceived)
+    assert event.verdict is Verdict.FATAL
+    (event,) = ready_client().receive(error(410))
+    assert isinstance(event, ErrorReceived)
+    assert event.verdict is Verdict.REFUSED
+
+
+def test_a_refused_request_is_asked_for_in_parts() -> None:
+    """What fits of a refused request is confirmed; the rest is one event at the end."""
+    protocol = ready_client()
+    protocol.want("quotes", ["A", "B", "C"])
+    sent(protocol)
+    assert protocol.receive(error(405)) == []
+    assert sent(protocol) == [{"action": "subscribe", "quotes": ["A", "B"]}]
+    protocol.receive(ack(quotes=["A", "B"]))
+    assert sent(protocol) == [{"action": "subscribe", "quotes": ["C"]}]
+    (event,) = protocol.receive(error(405))
+    assert isinstance(event, SubscriptionsRefused)
+    assert event.refused == {"quotes": frozenset("C")}
+    assert protocol.state("quotes", "A") == "confirmed"
+    assert protocol.state("quotes", "C") == "refused"
+    assert protocol.settled
+
+
 @pytest.mark.parametrize(
     ("code", "verdict"),
     [
         (402, Verdict.FATAL),
         (404, Verdict.RECONNECT),
+        (406, Verdict.WAIT),
         (407, Verdict.RECONNECT),
+        (408, Verdict.FATAL),
+        (409, Verdict.FATAL),
         (411, Verdict.FATAL),
         (412, Verdict.FATAL),
         (500, Verdict.RECONNECT),
         (999, Verdict.RECONNECT),
+        (-(10**30), Verdict.RECONNECT),
     ],
 )
 def test_verdicts(code: int, verdict: Verdict) -> None:
