@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from alpaca_nb.errors import BadInputError, ProtocolError, RestError
-from alpaca_nb.wire.codec import decode, format_time
-from alpaca_nb.wire.messages import CHANNEL_OF, CHANNELS, Message, Unreadable
+from alpaca_nb.wire.codec import Incoming, decode, format_time, times_ns
+from alpaca_nb.wire.messages import CHANNELS, Message
 
 PAGE_ROWS: Final = 10_000
 """The most rows that Alpaca puts on a page, over all symbols."""
@@ -118,8 +118,8 @@ def read_page(
         raise _no(f"page of {channel}", where, error) from None
     messages: list[Message[str]] = []
     updates: dict[int, str] = {}
-    for message, data in zip(incoming, spelled, strict=True):
-        if type(message) not in CHANNEL_OF:
+    for message, data in zip(_readable(incoming), spelled, strict=True):
+        if message is None:
             continue
         if b'"u"' in data:
             try:
@@ -133,17 +133,35 @@ def read_page(
     return Page(messages, updates, unreadable, token, remaining)
 
 
-def read_latest(
-    body: bytes, channel: str, *, where: str = "The server"
-) -> dict[str, Message[str] | Unreadable]:
-    """Read the answer to a request for the latest of each symbol; RestError for anything else."""
+def read_latest(body: bytes, channel: str, *, where: str = "The server") -> dict[str, Message[str]]:
+    """Read the answer to a request for the latest of each symbol; RestError for anything else.
+
+    Symbols whose latest is null or cannot be read are left out.
+    """
     try:
         rows = _LATEST.decode(_OBJECT.decode(body)[channel]) or {}
         spelled = _spell(channel, {symbol: [item] for symbol, item in rows.items()})
         incoming = decode(b"[%s]" % b",".join(spelled))
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, ProtocolError) as error:
         raise _no(f"latest {channel}", where, error) from None
-    return dict(zip(rows, incoming, strict=True))
+    found = zip(rows, _readable(incoming), strict=True)
+    return {symbol: message for symbol, message in found if message is not None}
+
+
+def _readable(incoming: Iterable[Incoming]) -> list[Message[str] | None]:
+    """The messages, with None in place of what is none or has no time."""
+    messages = [each if isinstance(each, Message) else None for each in incoming]
+    if not _have_times(messages):
+        messages = [each if _have_times([each]) else None for each in messages]
+    return messages
+
+
+def _have_times(messages: Iterable[Message[str] | None]) -> bool:
+    try:
+        times_ns([message.timestamp for message in messages if message is not None])
+    except ValueError:
+        return False
+    return True
 
 
 def _spell(channel: str, rows: Mapping[str, Iterable[msgspec.Raw]]) -> list[bytes]:

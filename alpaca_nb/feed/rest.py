@@ -34,7 +34,7 @@ from alpaca_nb.feed.pace import Budget, Waits
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.feed.transport import display_url, is_loopback
 from alpaca_nb.wire.endpoints import DATA_HOST, LIVE_TRADING_HOST, PAPER_TRADING_HOST
-from alpaca_nb.wire.messages import Message, Unreadable, check_symbols
+from alpaca_nb.wire.messages import Message, check_symbols
 
 DATA_URL_VARIABLE = "ALPACA_NB_DATA_URL"
 TRADING_URL_VARIABLE = "ALPACA_NB_TRADING_URL"
@@ -171,11 +171,7 @@ class RestClient:
             path = f"/v2/stocks/{channel}/latest"
             answer = await self._get(self._data, path, params, patient=patient)
             items = read_latest(answer.body, channel, where=answer.where)
-            found |= {
-                symbol: message
-                for symbol, message in items.items()
-                if symbol in chunk and not isinstance(message, Unreadable)
-            }
+            found |= {symbol: items[symbol] for symbol in chunk if symbol in items}
         return found
 
     async def market_clock(self) -> MarketClock:
@@ -485,10 +481,7 @@ class _Latest(Generic[ModelT]):
     def _model(self, symbol: str, message: Message[str] | None) -> ModelT:
         if message is None:
             raise RestError(f"There is no latest {self._noun} of {symbol} that can be read.")
-        try:
-            return to_model(message)  # type: ignore[return-value]
-        except ValueError as error:
-            raise RestError(f"The latest {self._noun} of {symbol} has no time: {error}.") from error
+        return to_model(message)  # type: ignore[return-value]
 
 
 class LatestQuote(_Latest[QuoteData]):

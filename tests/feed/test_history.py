@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -20,6 +21,11 @@ BAR = {"t": "2026-09-21T14:13:00Z", "o": 1, "h": 3, "l": 0.5, "c": 2, "v": 10, "
 def page(channel: str, rows: Any, token: str | None = None) -> Page:
     body = json.dumps({channel: rows, "next_page_token": token}).encode()
     return read_page(body, channel, ("AMD", "NVDA"))
+
+
+def check_all(guard: PageGuard, pages: Iterable[Page]) -> None:
+    for each in pages:
+        guard.check(each)
 
 
 def test_rows_are_the_streams_messages() -> None:
@@ -48,7 +54,19 @@ def test_what_became_of_trades() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [None, 5, "text", [], {}, {"bp": "x"}, {"T": "t"}, {"S": 3}, {**QUOTE, "as": 1.5}]
+    "odd",
+    [
+        None,
+        5,
+        "text",
+        [],
+        {},
+        {"bp": "x"},
+        {"T": "t"},
+        {"S": 3},
+        {**QUOTE, "as": 1.5},
+        {**QUOTE, "t": "noon"},
+    ],
 )
 def test_an_odd_row_costs_no_other(odd: Any) -> None:
     """A row of another shape is counted, and its neighbours are kept."""
@@ -125,9 +143,9 @@ def test_many_pages_are_not_too_many() -> None:
 def test_pages_that_bring_nothing_new(rows: list[Any]) -> None:
     """Tokens that change without anything new behind them end with an error, and soon."""
     guard = PageGuard()
+    pages = (page("quotes", {"AMD": rows}, f"token {number}") for number in range(30))
     with pytest.raises(RestError, match="never end"):
-        for number in range(30):
-            guard.check(page("quotes", {"AMD": rows}, f"token {number}"))
+        check_all(guard, pages)
 
 
 def test_a_token_that_comes_again() -> None:
@@ -143,8 +161,7 @@ def test_an_absurd_number_of_pages() -> None:
     """Rows and tokens that change for ever end too."""
     guard = PageGuard()
     (one,) = page("quotes", {"AMD": [QUOTE]}).messages
-    other = page("quotes", {"AMD": [TRADE | QUOTE | {"bs": 1}]}).messages[0]
+    other = page("quotes", {"AMD": [QUOTE | {"bs": 1}]}).messages[0]
+    pages = (Page([one, other][i % 2 :][:1], {}, 0, f"token {i}") for i in range(20_000))
     with pytest.raises(RestError, match="never end"):
-        for number in range(20_000):
-            rows = [one if number % 2 else other]
-            guard.check(Page(rows, {}, 0, f"token {number}"))
+        check_all(guard, pages)
