@@ -80,8 +80,8 @@ class RestClient:
     """Requests to the market-data and trading hosts.
 
     Where these are is passed in, else told by ALPACA_NB_DATA_URL and ALPACA_NB_TRADING_URL,
-    else Alpaca. Connections are made with the first request, kept, and belong to the event
-    loop that made it. Two requests run at a time, and no more than the server's headers
+    else Alpaca. Connections are made with the first request and kept, for each event loop
+    that asks. Two requests run at a time, and no more than the server's headers
     allow: the others wait for their turn.
 
     A server in trouble, a lost connection and throttling are waited out and tried again; a
@@ -107,7 +107,7 @@ class RestClient:
         self._transport = transport
         self._clock = clock
         self._uniform = uniform
-        self._connections: _Connections | None = None
+        self._connections: dict[asyncio.AbstractEventLoop, _Connections] = {}
         self.server_time: ServerTime | None = None
         """What the last answer said about the server's clock."""
 
@@ -187,9 +187,9 @@ class RestClient:
 
     async def aclose(self) -> None:
         """Close the connections; a later request makes new ones."""
-        connections, self._connections = self._connections, None
-        if connections is not None:
-            await connections.close()
+        connections, self._connections = self._connections, {}
+        for each in connections.values():
+            await each.close()
 
     # -- one request -----------------------------------------------------------------------
 
@@ -253,12 +253,16 @@ class RestClient:
             return _Answer(host, path, response.status_code, bytes(body))
 
     async def _connect(self) -> _Connections:
-        if self._connections is None or not self._connections.usable:
+        loop = asyncio.get_running_loop()
+        if loop not in self._connections:
             # Reading the certificates takes too long for a loop that has a stream to read.
             context = None if self._transport else await asyncio.to_thread(_ssl_context)
-            if self._connections is None or not self._connections.usable:
-                self._connections = _Connections(self, self._make_client(context))
-        return self._connections
+            if loop not in self._connections:
+                ended = [each for each in self._connections if each.is_closed()]
+                for each in ended:
+                    del self._connections[each]
+                self._connections[loop] = _Connections(self, loop, self._make_client(context))
+        return self._connections[loop]
 
     def _make_client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
         hosts = [urlsplit(host.url).hostname for host in self._hosts if is_loopback(host.url)]
@@ -304,23 +308,20 @@ class _Answer:
 class _Connections:
     """Open connections of one event loop, and the places for requests on them."""
 
-    def __init__(self, owner: RestClient, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, owner: RestClient, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient
+    ) -> None:
         self.client = client
         self.places = asyncio.Semaphore(_PARALLEL)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         # A client that nobody holds any more leaves no connection behind.
-        self._leftover = weakref.finalize(owner, _close_elsewhere, client, self._loop)
+        self._leftover = weakref.finalize(owner, _close_elsewhere, client, loop)
         self._leftover.atexit = False
 
-    @property
-    def usable(self) -> bool:
-        """Whether they belong to the loop that asks."""
-        return self._loop is asyncio.get_running_loop()
-
     async def close(self) -> None:
-        """Close them, also from another loop."""
+        """Close them, from whichever loop."""
         self._leftover.detach()
-        if self.usable:
+        if self._loop is asyncio.get_running_loop():
             await self.client.aclose()
         else:
             _close_elsewhere(self.client, self._loop)
