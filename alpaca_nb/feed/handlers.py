@@ -331,7 +331,7 @@ class _Worker:
                     self.busy = True
                     return item
                 owner._rest.notify_all()
-                if self._loop is None:
+                if self._loop is None or self._loop.is_closed():
                     owner._work.wait()
                     continue
                 self._woken = woken = self._loop.create_future()
@@ -344,20 +344,19 @@ class _Worker:
             try:
                 given = to_model(message)
                 result = handler(given)
-                if inspect.isawaitable(result):
-                    self._await(result)
+                error = self._await(result) if inspect.isawaitable(result) else None
             # Whatever it is: a handler may not end the thread, not even by SystemExit.
-            except BaseException as error:
-                if not (self._stopped and isinstance(error, asyncio.CancelledError)):
-                    self._owner._note(name, error, given)
+            except BaseException as raised:
+                error = raised
+        if error is None or (self._stopped and isinstance(error, asyncio.CancelledError)):
+            return
+        self._owner._note(name, error, given)
 
-    def _await(self, awaitable: Awaitable[Any]) -> None:
-        loop = self._runner.get_loop()
-        if self._loop is None:
-            loop.set_exception_handler(self._note_loop_error)
+    def _await(self, awaitable: Awaitable[Any]) -> BaseException | None:
+        loop = self._open_loop()
         with self._owner._lock:
             self._loop = loop
-            self._task = task = loop.create_task(_wait_for(awaitable))
+            self._task = task = loop.create_task(_outcome(awaitable))
             if self._stopped:  # in the middle of the call, before there was a task to cancel
                 loop.call_later(CANCEL_AFTER_S, self._cancel)
         try:
@@ -365,7 +364,15 @@ class _Worker:
         finally:
             with self._owner._lock:
                 self._task = None
-        task.result()
+        return task.result()
+
+    def _open_loop(self) -> asyncio.AbstractEventLoop:
+        loop = self._runner.get_loop()
+        if loop.is_closed():  # by a handler; it is this thread's current one, so any can
+            self._runner = asyncio.Runner()
+            loop = self._runner.get_loop()
+        loop.set_exception_handler(self._note_loop_error)
+        return loop
 
     def _run_loop(self, loop: asyncio.AbstractEventLoop, until: asyncio.Future[Any]) -> None:
         while not until.done():
@@ -379,6 +386,8 @@ class _Worker:
 
     def _close(self) -> None:
         """Cancel the tasks that handlers left, and wait for their end."""
+        if self._loop is None or self._loop.is_closed():
+            return
         try:
             self._runner.close()
         except BaseException as error:  # there is nobody to raise it to
@@ -397,8 +406,13 @@ class _Worker:
 _SOME_TASK = "a task of a handler"
 
 
-async def _wait_for(awaitable: Awaitable[Any]) -> None:
-    await awaitable
+async def _outcome(awaitable: Awaitable[Any]) -> BaseException | None:
+    """What it raised; as a result, because asyncio lets some exceptions through its loop."""
+    try:
+        await awaitable
+    except BaseException as error:
+        return error
+    return None
 
 
 def _set(woken: asyncio.Future[None]) -> None:
