@@ -185,6 +185,9 @@ class _Tag(msgspec.Struct, rename={"tag": "T"}):
     tag: str = ""
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What decoding raises for bytes that are none of ours: broken, not UTF-8, nested too deeply."""
+
 _JSON_TYPES = _message_types(str)
 _MSGPACK_TYPES = _message_types(Ext)
 _JSON_FRAME: Any = msgspec.json.Decoder(_list_of(_JSON_TYPES))
@@ -204,15 +207,19 @@ def decode(data: bytes | str) -> list[Incoming]:
     `Unreadable` in its place and costs its neighbours nothing. Raises ProtocolError for
     what is not an array of messages at all.
     """
-    raw = data.encode() if isinstance(data, str) else data
-    if codec_of(raw) is JSON:
+    codec = codec_of(data)
+    try:
+        raw = data.encode() if isinstance(data, str) else data
+    except UnicodeError as error:
+        raise ProtocolError(f"The server sent a frame that cannot be read: {error}.") from error
+    if codec is JSON:
         return _decode(raw, _JSON_FRAME, _JSON_PARTS, _JSON_ONE, _JSON_TAG)
     return _decode(raw, _MSGPACK_FRAME, _MSGPACK_PARTS, _MSGPACK_ONE, _MSGPACK_TAG)
 
 
 def codec_of(data: bytes | str) -> Codec:
     """The codec that a server's frame is in; ProtocolError when it is in neither."""
-    lead = data[:1].encode() if isinstance(data, str) else data[:1]
+    lead = data[:1].encode(errors="replace") if isinstance(data, str) else data[:1]
     if lead and lead in b"[{ \t\r\n":
         return JSON
     if lead and (0x90 <= lead[0] <= 0x9F or lead[0] in (0xDC, 0xDD)):
@@ -228,11 +235,11 @@ def _decode(raw: bytes, frame: Any, parts: Any, one: Any, tag: Any) -> list[Inco
         return frame.decode(raw)  # type: ignore[no-any-return]
     except msgspec.ValidationError:
         pass  # one element is not ours: take them one by one
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"The server sent a frame that cannot be read: {error}.") from error
     try:
         elements = parts.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"The server sent a frame that is no array: {error}.") from error
     return [_decode_one(element, one, tag) for element in elements]
 
@@ -240,11 +247,11 @@ def _decode(raw: bytes, frame: Any, parts: Any, one: Any, tag: Any) -> list[Inco
 def _decode_one(element: msgspec.Raw, one: Any, tag: Any) -> Incoming:
     try:
         return one.decode(element)  # type: ignore[no-any-return]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         reason = str(error)
     try:
         return Unreadable(tag.decode(element).tag, reason)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return Unreadable("", reason)
 
 
@@ -329,7 +336,7 @@ def _spell(message: Any, spell: Any) -> Any:
 def _as_request(decode_with: Any, data: bytes | str) -> dict[str, Any]:
     try:
         request = decode_with(data.encode() if isinstance(data, str) else data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise ProtocolError(f"This request cannot be read: {error}.") from error
     if not isinstance(request, dict):
         raise ProtocolError("A request is one object.")
