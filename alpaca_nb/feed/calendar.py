@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -119,6 +120,20 @@ class TradingCalendar:
 
 CALENDAR = TradingCalendar()
 """The calendar of this process; it is loaded once, by whoever needs it first."""
+
+
+def load_calendar() -> None:
+    """Let the calendar of this process be loaded in the background; returns at once."""
+    if not CALENDAR.loaded:
+        # Daemonic: an interpreter that wants to end need not wait for it.
+        threading.Thread(target=_load_quietly, name="alpaca_nb calendar", daemon=True).start()
+
+
+def _load_quietly() -> None:
+    # Without its rules the market's phase is unknown, and shown as that; a thread of ours
+    # never prints.
+    with suppress(Exception):
+        CALENDAR.load()
 
 
 def describe(status: MarketStatus, now_ns: int) -> str:

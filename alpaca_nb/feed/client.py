@@ -5,87 +5,67 @@ Thin: every call posts to the feed thread and, where it must answer, waits for i
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import functools
+import heapq
 import math
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from alpaca_nb.clock import SYSTEM_CLOCK
 from alpaca_nb.credentials import Credentials, Secret, require_credentials
 from alpaca_nb.data.frame import LiveFrame
-from alpaca_nb.data.status import SourceOrigin, StreamStatus
+from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.status import GapCounts, SourceOrigin, StreamStatus, SymbolStatus
 from alpaca_nb.errors import AlpacaError, BadInputError, ServerError
-from alpaca_nb.feed.handlers import Handler, HandlerError, HandlerThread, check_handler
-from alpaca_nb.feed.routes import Route, make_frame
-from alpaca_nb.feed.stream import ReconnectPolicy, Stream, stream_url
+from alpaca_nb.feed.handlers import (
+    QUEUE_LIMIT,
+    Counts,
+    Handler,
+    HandlerError,
+    HandlerThread,
+    Policy,
+    check_handler,
+)
+from alpaca_nb.feed.output import OutputLog
+from alpaca_nb.feed.routes import Route
+from alpaca_nb.feed.seams import Seams
+from alpaca_nb.feed.shared import STREAMS
+from alpaca_nb.feed.stream import LOG_SHOWN, ReconnectPolicy, Stream, stream_url
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.wire.endpoints import find_endpoint
-from alpaca_nb.wire.messages import Channel, Message, check_symbols, find_channel
+from alpaca_nb.wire.messages import CHANNELS, Channel, Message, check_symbols, find_channel
 from alpaca_nb.wire.protocol import Subscriptions
 
 if TYPE_CHECKING:
-    from alpaca_nb.feed.rest import LatestQuote, RestClient
+    import pandas as pd
 
-STOP_TIMEOUT_S = 1.0
+    from alpaca_nb.feed.queues import Queue
+    from alpaca_nb.feed.rest import LatestQuote, RestClient
 
 Codec = Literal["msgpack", "json"]
 
-
-class _Streams:
-    """The streams of this process, shared: Alpaca allows one connection per endpoint."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._streams: dict[Any, tuple[Stream, set[int]]] = {}
-
-    def acquire(self, key: Any, holder: int, make: Callable[[], Stream]) -> Stream:
-        """The stream for this key, made if nobody holds one yet."""
-        with self._lock:
-            if key not in self._streams:
-                self._streams[key] = (make(), set())
-            stream, holders = self._streams[key]
-            holders.add(holder)
-            return stream
-
-    def release(self, key: Any, holder: int) -> None:
-        """Give the stream back; the last to do so closes it."""
-        with self._lock:
-            stream, holders = self._streams.get(key, (None, set()))
-            holders.discard(holder)
-            if stream is None or holders:
-                return
-            del self._streams[key]
-        _stop(stream)
-
-    def stop_all(self) -> None:
-        """Say goodbye on every connection, before the interpreter ends."""
-        with self._lock:
-            streams = [stream for stream, _ in self._streams.values()]
-            self._streams.clear()
-        for stream in streams:
-            _stop(stream)
+_AMENDED_BY = {"trades": ("corrections", "cancel_errors"), "bars": ("updated_bars",)}
+"""Channels whose messages change rows of another one."""
 
 
-def _stop(stream: Stream) -> None:
-    with suppress(TimeoutError):
-        FEED_THREAD.run(stream.stop(), timeout_s=STOP_TIMEOUT_S)
-
-
-_STREAMS = _Streams()
-atexit.register(_STREAMS.stop_all)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True, eq=False)
 class _Subscribed:
     """One handler with the route that feeds it."""
 
     handler: Handler
     route: Route
+    queue: Queue
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Framed:
+    """One frame with the routes that feed and amend it."""
+
+    frame: LiveFrame
+    routes: list[Route]
 
 
 class StreamClient:
@@ -94,6 +74,11 @@ class StreamClient:
     Every method may be called from any thread, cell or handler. Subscriptions are a
     wish: they may be made before `connect`, return at once, and are kept up across
     reconnects. Clients with the same feed and keys share one connection.
+
+    `on_gap` is called with a `Gap` when data is lost and whenever that changes: when the
+    loss is over, repaired, or given up. `handler_policy` says what becomes of messages when
+    handlers fall behind: "drop_oldest" (past `handler_limit` waiting), "latest" (only the
+    newest of each symbol waits) or "block" (nothing is dropped, the socket is not read).
     """
 
     def __init__(
@@ -107,6 +92,9 @@ class StreamClient:
         codec: Codec = "msgpack",
         header_auth: bool = False,
         compression: bool = False,
+        handler_policy: Policy = "drop_oldest",
+        handler_limit: int = QUEUE_LIMIT,
+        on_gap: Callable[[Gap], Any] | None = None,
     ) -> None:
         self._endpoint = find_endpoint(feed)
         self._credentials = require_credentials(api_key, api_secret, oauth_token=oauth_token)
@@ -116,14 +104,21 @@ class StreamClient:
             "header_auth": header_auth,
             "compression": compression,
         }
-        self._policy = ReconnectPolicy()
-        self._key = (self._url, self._credentials, *self._options.values())
+        self.reconnect_policy = ReconnectPolicy()
+        """How a lost connection is made again; the guide's three settings are its numbers."""
+        self._key = (self._url, self._credentials)
         self._lock = threading.RLock()
         self._stream: Stream | None = None
         self._last_status: StreamStatus | None = None
-        self._subscribed: list[_Subscribed] = []
-        self._frame_routes: list[Route] = []
-        self._handlers = HandlerThread()
+        self._subscribed: dict[str, list[_Subscribed]] = {}
+        self._frames: list[_Framed] = []
+        self.log = OutputLog()
+        """What handlers printed in a notebook, their errors, and what was missed."""
+        self._handlers = HandlerThread(
+            policy=handler_policy, limit=handler_limit, log=self.log, on_full=self._on_full
+        )
+        self._handler_gaps = GapLog()
+        self.on_gap = on_gap
         # Made once to find bad options now and not in connect().
         self._make_stream()
 
@@ -142,14 +137,7 @@ class StreamClient:
         out, up to two minutes.
         Nothing is left running when it raises. Does nothing when connected.
         """
-        with self._lock:
-            newly = self._stream is None
-            if self._stream is None:
-                stream = _STREAMS.acquire(self._key, id(self), self._make_stream)
-                self._stream = stream
-                stream.replace([], self._routes)
-            stream = self._stream
-            stream.policy = self._policy
+        stream, newly = self.attach()
         try:
             FEED_THREAD.run(stream.start(), timeout_s=wait)
         except TimeoutError:
@@ -158,6 +146,19 @@ class StreamClient:
             if newly or stream.status.state == "failed":
                 self.disconnect()
             raise
+
+    def attach(self) -> tuple[Stream, bool]:
+        """Take hold of the shared stream, without starting it; tells whether it is new to us."""
+        with self._lock:
+            newly = self._stream is None
+            if self._stream is None:
+                self._stream = STREAMS.acquire(
+                    self._key, id(self), self._make_stream, self._options
+                )
+                for route in self._routes:
+                    self._stream.add(route)
+            self._stream.policy = self.reconnect_policy
+            return self._stream, newly
 
     def disconnect(self) -> None:
         """Close with a proper goodbye, in under a second; may be called at any time.
@@ -168,13 +169,11 @@ class StreamClient:
             stream, self._stream = self._stream, None
             if stream is None:
                 return
-            stream.replace(self._routes, [])
-            if stream.authenticated:
-                for route in self._frame_routes:
-                    assert route.frame is not None
-                    route.frame.lost(SYSTEM_CLOCK.now_ns(), "Disconnected on request.")
+            for route in self._routes:
+                stream.remove(route, "Disconnected on request.")
+            stream.resume(self)
             self._last_status = stream.status
-        _STREAMS.release(self._key, id(self))
+        STREAMS.release(self._key, id(self))
         self._handlers.stop()
 
     def __enter__(self) -> Self:
@@ -201,7 +200,7 @@ class StreamClient:
     @property
     def is_connected(self) -> bool:
         """Whether the stream is up: connected and authenticated."""
-        return self._stream is not None and self._stream.status.state == "live"
+        return self._stream is not None and self._stream.state == "live"
 
     @property
     def is_authenticated(self) -> bool:
@@ -210,11 +209,18 @@ class StreamClient:
 
     @property
     def status(self) -> StreamStatus:
-        """The stream as it is now: state, feed, rate, lag, counts."""
+        """The stream as it is now: state, market, lag, each symbol, losses, what happened."""
         stream = self._stream
-        if stream is not None:
-            return stream.status
-        return _ended(self._last_status) or StreamStatus(state="stopped", feed=self.feed)
+        status = (
+            stream.status
+            if stream is not None
+            else _ended(self._last_status) or StreamStatus(state="stopped", feed=self.feed)
+        )
+        told = self.log.lines[-LOG_SHOWN:]
+        lines = tuple(heapq.merge(status.log, told, key=lambda line: line.time_ns))
+        return dataclasses.replace(
+            status, dropped=self.dropped, gaps=self._gap_counts, log=lines[-LOG_SHOWN:]
+        )
 
     # -- reconnect settings, under the guide's names --
 
@@ -226,66 +232,86 @@ class StreamClient:
     @property
     def max_reconnect_attempts(self) -> int:
         """Attempts before a lost stream gives up."""
-        return self._policy.max_attempts
+        return self.reconnect_policy.max_attempts
 
     @max_reconnect_attempts.setter
     def max_reconnect_attempts(self, attempts: int) -> None:
-        self._policy.max_attempts = _check_count("max_reconnect_attempts", attempts)
+        self.reconnect_policy.max_attempts = _check_count("max_reconnect_attempts", attempts)
 
     @property
     def reconnect_delay(self) -> float:
         """Seconds before the first attempt at most; doubles with each."""
-        return self._policy.delay_s
+        return self.reconnect_policy.delay_s
 
     @reconnect_delay.setter
     def reconnect_delay(self, delay_s: float) -> None:
-        self._policy.delay_s = _check_seconds("reconnect_delay", delay_s)
+        self.reconnect_policy.delay_s = _check_seconds("reconnect_delay", delay_s)
 
     @property
     def max_reconnect_delay(self) -> float:
         """Seconds before any attempt at most."""
-        return self._policy.max_delay_s
+        return self.reconnect_policy.max_delay_s
 
     @max_reconnect_delay.setter
     def max_reconnect_delay(self, delay_s: float) -> None:
-        self._policy.max_delay_s = _check_seconds("max_reconnect_delay", delay_s)
+        self.reconnect_policy.max_delay_s = _check_seconds("max_reconnect_delay", delay_s)
 
     # -- subscriptions --
 
-    def subscribe(self, channel: str, symbols: str | Iterable[str], handler: Handler) -> None:
+    def subscribe(
+        self,
+        channel: str,
+        symbols: str | Iterable[str],
+        handler: Handler,
+        *,
+        policy: Policy | None = None,
+        limit: int | None = None,
+    ) -> None:
         """Call `handler` with each message of a channel; returns at once.
 
-        Handlers run on a thread of their own, in order; several may listen to a symbol.
-        What they raise is kept in `errors` and stops nothing. "*" is every symbol.
+        Handlers, plain functions or coroutine functions, run on a thread of their own, in
+        order; several may listen to a symbol. What they raise is kept in `errors` and stops
+        nothing, and what they print in a notebook goes to `log`. "*" is every symbol.
+        `policy` and `limit` declare a queue of its own for this handler; without them it
+        shares the client's.
         """
         check_handler(handler)
-        kind = find_channel(channel)
-        self._endpoint.check(kind)
-        names = frozenset(check_symbols(symbols))
+        kind = self.check_channel(channel)
+        names = check_symbols(symbols)
+        queue = self._handlers.make_queue(policy, limit)
         with self._lock:
-            heard: set[str] = set()
-            for each in self._handlers_of(kind):
-                if each.handler == handler:
-                    heard |= each.route.symbols
-            if names <= heard:
-                return
-            route = Route(kind, names - heard, self._deliver_to(handler))
-            self._subscribed.append(_Subscribed(handler, route))
-            self._replace([], [route])
+            subscribed = self._find(kind, handler)
+            if subscribed is None:
+                route = Route(
+                    kind,
+                    self._deliver_to(handler, queue),
+                    seams=Seams(kind.name, self._put_handler_gaps),
+                )
+                subscribed = _Subscribed(handler, route, queue)
+                self._subscribed.setdefault(kind.name, []).append(subscribed)
+            elif (policy or limit) and not _alike(queue, subscribed.queue):
+                raise BadInputError(
+                    f"This handler listens to {kind.name} with another policy or limit; "
+                    "unsubscribe it first."
+                )
+            route = subscribed.route
+            new = [name for name in names if name not in route.symbols]
+            route.symbols.update(new)
+            if self._stream is not None:
+                self._stream.change(route, added=new)
 
     def unsubscribe(self, channel: str, symbols: str | Iterable[str]) -> None:
         """Take symbols away from all handlers of a channel; frames keep theirs."""
         kind = find_channel(channel)
-        names = frozenset(check_symbols(symbols))
+        names = check_symbols(symbols)
         with self._lock:
-            old = [each for each in self._handlers_of(kind) if each.route.symbols & names]
-            new = [
-                _Subscribed(each.handler, Route(kind, left, each.route.deliver))
-                for each in old
-                if (left := each.route.symbols - names)
-            ]
-            self._subscribed = [each for each in self._subscribed if each not in old] + new
-            self._replace([each.route for each in old], [each.route for each in new])
+            listening = self._subscribed.get(kind.name, [])
+            for each in listening:
+                gone = [name for name in names if name in each.route.symbols]
+                each.route.symbols.difference_update(gone)
+                if gone and self._stream is not None:
+                    self._stream.change(each.route, dropped=gone)
+            self._subscribed[kind.name] = [each for each in listening if each.route.symbols]
 
     def subscribe_quotes(self, symbols: str | Iterable[str], handler: Handler) -> None:
         """Call `handler` with a QuoteData for each quote; see `subscribe`."""
@@ -316,28 +342,38 @@ class StreamClient:
     ) -> LiveFrame:
         """Subscribe, and keep what comes in a LiveFrame of at most `maxlen` rows.
 
+        Corrections, cancellations and updated bars change its rows; what a loss of the
+        connection left out is filled in, where the plan allows, and told in `frame.gaps`.
         Closing the frame unsubscribes. Each call makes a new frame.
         """
-        self._endpoint.check(find_channel(channel))
-        return make_frame(
-            channel,
-            symbols,
-            maxlen=maxlen,
-            status=lambda: self.status,
-            add=self._add_frame_route,
-            remove=self._remove_frame,
+        kind = self.check_channel(channel)
+        names = check_symbols(symbols)
+        status = _FrameStatus(self)
+        frame = LiveFrame(
+            kind.name, names, maxlen=maxlen, status=status, on_close=lambda: self._remove(framed)
         )
+        status.frame = frame
+        framed = _Framed(frame, self._make_routes(frame, kind, set(names)))
+        with self._lock:
+            self._frames.append(framed)
+            for route in framed.routes:
+                if self._stream is not None:
+                    self._stream.add(route)
+        return frame
 
     def set_symbols(self, frame: LiveFrame, symbols: str | Iterable[str]) -> None:
         """Let a frame of this client have these symbols from now on; rows it has stay."""
         names = check_symbols(symbols)
         with self._lock:
-            old = next((each for each in self._frame_routes if each.frame is frame), None)
-            if old is None:
+            framed = next((each for each in self._frames if each.frame is frame), None)
+            if framed is None:
                 raise BadInputError("This frame is closed, or belongs to another client.")
-            new = dataclasses.replace(old, symbols=frozenset(names))
-            self._frame_routes[self._frame_routes.index(old)] = new
-            self._replace([old], [new])
+            for route in framed.routes:
+                added, dropped = set(names) - route.symbols, route.symbols - set(names)
+                route.symbols.update(added)
+                route.symbols.difference_update(dropped)
+                if self._stream is not None:
+                    self._stream.change(route, added=added, dropped=dropped)
             frame.symbols = names
 
     @property
@@ -346,7 +382,8 @@ class StreamClient:
         wanted: dict[str, set[str]] = {"quotes": set(), "trades": set(), "bars": set()}
         with self._lock:
             for route in self._routes:
-                wanted.setdefault(route.channel.name, set()).update(route.symbols)
+                if route.seams is not None:
+                    wanted.setdefault(route.channel.name, set()).update(route.symbols)
         return wanted
 
     @property
@@ -357,7 +394,29 @@ class StreamClient:
     @property
     def refused(self) -> dict[tuple[str, str], ServerError]:
         """Why a (channel, symbol) that was asked for will not come."""
-        return self._stream.refused if self._stream is not None else {}
+        if self._stream is None:
+            return {}
+        wanted = self.subscriptions
+        return {
+            (channel, symbol): error
+            for (channel, symbol), error in self._stream.refused.items()
+            if symbol in wanted.get(channel, ())
+        }
+
+    @property
+    def gaps(self) -> pd.DataFrame:
+        """Every loss of this client's frames and handlers, one row per channel and symbol.
+
+        As `LiveFrame.gaps`, with the column channel; what only handlers listened to is missed
+        for good. Two frames with the same symbol have a row each.
+        """
+        import pandas as pd
+
+        logs = [self._handler_gaps, *(each.frame.gap_log for each in self._frames)]
+        tables = [log.to_frame(channel=True) for log in logs if len(log)]
+        if not tables:
+            return self._handler_gaps.to_frame(channel=True)
+        return pd.concat(tables, ignore_index=True).sort_values("lost", kind="stable")
 
     @property
     def errors(self) -> list[HandlerError | AlpacaError]:
@@ -369,7 +428,7 @@ class StreamClient:
     def failure(self) -> AlpacaError | None:
         """What ended the stream, if an error did."""
         stream = self._stream
-        if stream is None or stream.status.state != "failed":
+        if stream is None or stream.state != "failed":
             return None
         return stream.errors[-1]
 
@@ -378,40 +437,154 @@ class StreamClient:
         """Messages that handlers never saw because they fell behind; frames have them."""
         return self._handlers.dropped
 
+    @property
+    def handler_counts(self) -> Counts:
+        """What became of the messages for handlers."""
+        return self._handlers.counts
+
+    @property
+    def repairing(self) -> bool:
+        """Whether a hole is being filled, or waits until it can be."""
+        return self._stream is not None and self._stream.repairing
+
+    def check_channel(self, name: str) -> Channel:
+        """The channel of this name; raises UnknownChannelError if it cannot be subscribed."""
+        channel = find_channel(name)
+        self._endpoint.check(channel)
+        return channel
+
     # -- inside --
 
     @property
     def _routes(self) -> list[Route]:
-        return [each.route for each in self._subscribed] + self._frame_routes
+        handled = [each.route for some in self._subscribed.values() for each in some]
+        return handled + [route for framed in self._frames for route in framed.routes]
 
     def _make_stream(self) -> Stream:
         return Stream(
-            self._endpoint, self._credentials, url=self._url, policy=self._policy, **self._options
+            self._endpoint,
+            self._credentials,
+            url=self._url,
+            policy=self.reconnect_policy,
+            **self._options,
         )
 
-    def _handlers_of(self, channel: Channel) -> list[_Subscribed]:
-        return [each for each in self._subscribed if each.route.channel is channel]
+    def _find(self, channel: Channel, handler: Handler) -> _Subscribed | None:
+        listening = self._subscribed.get(channel.name, [])
+        return next((each for each in listening if each.handler == handler), None)
 
-    def _deliver_to(self, handler: Handler) -> Callable[[list[Message[Any]], int, Any], None]:
+    def _deliver_to(
+        self, handler: Handler, queue: Queue
+    ) -> Callable[[list[Message[Any]], int, Any], None]:
         def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
-            self._handlers.push(handler, messages)
+            self._handlers.push(handler, messages, queue)
 
         return deliver
 
-    def _replace(self, old: list[Route], new: list[Route]) -> None:
-        if self._stream is not None:
-            self._stream.replace(old, new)
+    def _make_routes(self, frame: LiveFrame, channel: Channel, symbols: set[str]) -> list[Route]:
+        def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
+            frame.extend(messages, received_ns=received_ns, origin=origin)
 
-    def _add_frame_route(self, route: Route) -> None:
-        with self._lock:
-            self._frame_routes.append(route)
-            self._replace([], [route])
+        def amend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
+            frame.amend(messages, received_ns=received_ns)
 
-    def _remove_frame(self, frame: LiveFrame) -> None:
+        def put_gaps(gaps: list[Gap]) -> None:
+            frame.put_gaps(gaps)
+            self._tell_of_gaps(gaps)
+
+        amending = [CHANNELS[name] for name in _AMENDED_BY.get(channel.name, ())]
+        return [
+            Route(channel, deliver, symbols, frame, Seams(channel.name, put_gaps)),
+            *(
+                Route(each, amend, set(symbols))
+                for each in amending
+                if each in self._endpoint.channels
+            ),
+        ]
+
+    def _remove(self, framed: _Framed) -> None:
         with self._lock:
-            gone = [route for route in self._frame_routes if route.frame is frame]
-            self._frame_routes = [route for route in self._frame_routes if route not in gone]
-            self._replace(gone, [])
+            if framed not in self._frames:
+                return
+            self._frames.remove(framed)
+            for route in framed.routes:
+                if self._stream is not None:
+                    self._stream.remove(route)
+
+    def _on_full(self, full: bool) -> None:
+        stream = self._stream
+        if stream is not None:
+            (stream.pause if full else stream.resume)(self)
+
+    def _put_handler_gaps(self, gaps: list[Gap]) -> None:
+        self._handler_gaps.put_all(gaps)
+        self._tell_of_gaps(gaps)
+
+    def _tell_of_gaps(self, gaps: list[Gap]) -> None:
+        """Log what a person wants to know, and call `on_gap`, on the handlers' thread."""
+        for text in _describe_gaps(gaps):
+            self.log.add("stream", text)
+        if self.on_gap is not None:
+            self._handlers.push(self.on_gap, gaps)  # type: ignore[arg-type]
+
+    @property
+    def _gap_counts(self) -> GapCounts:
+        counts = [self._handler_gaps.counts]
+        counts += [each.frame.gap_counts for each in list(self._frames)]
+        return GapCounts(
+            open=sum(each.open for each in counts),
+            pending=sum(each.pending for each in counts),
+            repaired=sum(each.repaired for each in counts),
+            missed=sum(each.missed for each in counts),
+        )
+
+
+class _FrameStatus:
+    """The status of a client as a frame sees it: its own symbols, its own losses."""
+
+    def __init__(self, client: StreamClient) -> None:
+        self._client = client
+        self._seen: tuple[SymbolStatus, ...] = ()
+        self._its: tuple[SymbolStatus, ...] = ()
+        self.frame: LiveFrame | None = None
+
+    def __call__(self) -> StreamStatus:
+        status, frame = self._client.status, self.frame
+        if frame is None:
+            return status
+        if status.symbols is not self._seen:
+            symbols = set(frame.symbols)
+            self._its = tuple(
+                each
+                for each in status.symbols
+                if each.channel == frame.channel and (each.symbol in symbols or "*" in symbols)
+            )
+            self._seen = status.symbols
+        return dataclasses.replace(status, symbols=self._its, gaps=frame.gap_counts)
+
+
+def _describe_gaps(gaps: Sequence[Gap]) -> list[str]:
+    """One line for each kind of news, however many symbols it concerns."""
+    lines = []
+    for channel in dict.fromkeys(gap.channel for gap in gaps):
+        its = [gap for gap in gaps if gap.channel == channel]
+        for state, count in Counter(gap.state for gap in its).items():
+            told = [gap for gap in its if gap.state == state]
+            names = ", ".join(gap.symbol for gap in told[:3])
+            names += f" and {count - 3} more" if count > 3 else ""
+            what = f"{channel} {names}"
+            if state == "open":
+                lines.append(f"Nothing comes of {what}: {told[0].reason}")
+            elif state == "repaired":
+                rows = sum(gap.rows for gap in told)
+                lines.append(f"Repaired {what}: {rows:,} rows were filled in.")
+            elif state in ("missed", "waiting"):
+                lines.append(f"Missing of {what}: {told[0].detail}")
+    return lines
+
+
+def _alike(one: Queue, other: Queue) -> bool:
+    return (one.policy, one.limit) == (other.policy, other.limit)
 
 
 def _ended(status: StreamStatus | None) -> StreamStatus | None:
@@ -475,10 +648,14 @@ class PyAlpacaAPI:
         codec: Codec = "msgpack",
         header_auth: bool = False,
         compression: bool = False,
+        handler_policy: Policy = "drop_oldest",
+        handler_limit: int = QUEUE_LIMIT,
+        on_gap: Callable[[Gap], Any] | None = None,
     ) -> StreamClient:
         """A client for a feed: "iex" (default, free), "sip", "otc", and the others there are.
 
-        `url` is an exact address to use in place of Alpaca's. Raises UnknownFeedError.
+        `url` is an exact address to use in place of Alpaca's. See `StreamClient` for the
+        other options. Raises UnknownFeedError.
         """
         return StreamClient(
             feed,
@@ -488,6 +665,9 @@ class PyAlpacaAPI:
             codec=codec,
             header_auth=header_auth,
             compression=compression,
+            handler_policy=handler_policy,
+            handler_limit=handler_limit,
+            on_gap=on_gap,
         )
 
     @functools.cached_property

@@ -2,77 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from alpaca_nb.data.frame import LiveFrame
-from alpaca_nb.data.status import SourceOrigin, StreamStatus
-from alpaca_nb.wire.messages import Channel, Message, check_symbols, find_channel
+from alpaca_nb.data.status import SourceOrigin
+from alpaca_nb.feed.freshness import Pulse
+from alpaca_nb.feed.seams import Seams
+from alpaca_nb.wire.messages import Channel, Message
 
 Deliver = Callable[[list[Message[Any]], int, SourceOrigin], None]
 """Takes messages of one channel, their arrival (ns, UTC) and their origin; called on the
 stream's loop, so it only puts them aside."""
 
+MakePulse = Callable[[str, str], Pulse]
+"""Makes the pulse of a (channel, symbol)."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class Route:
-    """Which messages go to one consumer."""
+    """Which messages go to one consumer.
+
+    `symbols` is what the consumer wants and belongs to whoever made the route; a stream is
+    told of changes (`Stream.change`).
+    """
 
     channel: Channel
-    symbols: frozenset[str]
     deliver: Deliver
+    symbols: set[str] = field(default_factory=set)
     frame: LiveFrame | None = None
-    """The frame that it fills, which wants to know what it missed."""
+    """The frame that it fills."""
+    seams: Seams | None = None
+    """Where its losses are noted; None for what only accompanies another route."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One (channel, symbol): who gets its messages, and how it has been lately."""
+
+    routes: list[Route]
+    pulse: Pulse
+
+
 class Table:
-    """Who gets the messages of one type."""
+    """Who gets the messages of one channel, by symbol."""
 
-    by_symbol: dict[str, list[Deliver]]
-    for_all: list[Deliver]
+    def __init__(self, channel: Channel, make_pulse: MakePulse) -> None:
+        self.channel = channel
+        self._make_pulse = make_pulse
+        self.slots: dict[str, Slot] = {}
+        self.for_all: list[Route] = []
+
+    def slot(self, symbol: str) -> Slot | None:
+        """Who gets messages of this symbol; None when nobody does.
+
+        Where somebody wants all symbols, a symbol gets its slot with its first message.
+        """
+        slot = self.slots.get(symbol)
+        if slot is None and self.for_all:
+            slot = self._make(symbol)
+        return slot
+
+    def add(self, route: Route, symbols: Iterable[str]) -> None:
+        """Let a route have these symbols too; it gets each message once."""
+        for symbol in symbols:
+            if symbol == "*":
+                self.for_all.append(route)
+                reached = list(self.slots.values())
+            else:
+                reached = [self.slots.get(symbol) or self._make(symbol)]
+            for slot in reached:
+                if route not in slot.routes:
+                    slot.routes.append(route)
+
+    def drop(self, route: Route, symbols: Iterable[str], kept: Container[str]) -> None:
+        """Let a route have these symbols no more, while it keeps others."""
+        for symbol in symbols:
+            if symbol == "*":
+                self.for_all = [each for each in self.for_all if each is not route]
+                for each in list(self.slots):
+                    if each not in kept:
+                        self._leave(each, route)
+            elif route not in self.for_all:
+                self._leave(symbol, route)
+
+    def _make(self, symbol: str) -> Slot:
+        slot = self.slots[symbol] = Slot(
+            list(self.for_all), self._make_pulse(self.channel.name, symbol)
+        )
+        return slot
+
+    def _leave(self, symbol: str, route: Route) -> None:
+        slot = self.slots.get(symbol)
+        if slot is None:
+            return
+        slot.routes = [each for each in slot.routes if each is not route]
+        if not slot.routes:
+            del self.slots[symbol]
 
 
-def make_tables(routes: Iterable[Route]) -> dict[type[Any], Table]:
-    """The tables by message type; a message goes to each consumer once."""
-    tables: dict[type[Any], Table] = {}
-    routes = list(routes)
-    for route in routes:
-        table = tables.setdefault(route.channel.message, Table({}, []))
-        if "*" in route.symbols:
-            table.for_all.append(route.deliver)
-        for symbol in route.symbols - {"*"}:
-            table.by_symbol.setdefault(symbol, [])
-    for route in routes:
-        table = tables[route.channel.message]
-        everything = "*" in route.symbols
-        for symbol, delivers in table.by_symbol.items():
-            if everything or symbol in route.symbols:
-                delivers.append(route.deliver)
-    return tables
+class Routes:
+    """All routes of a stream, found by message type and symbol; a change costs what it changes."""
 
+    def __init__(self, make_pulse: MakePulse = Pulse) -> None:
+        self._make_pulse = make_pulse
+        self.tables: dict[type[Any], Table] = {}
+        self._routes: dict[Route, set[str]] = {}
 
-def make_frame(
-    channel: str,
-    symbols: str | Iterable[str],
-    *,
-    maxlen: int,
-    status: Callable[[], StreamStatus],
-    add: Callable[[Route], None],
-    remove: Callable[[LiveFrame], None],
-) -> LiveFrame:
-    """Make a frame and add the route that fills it; closing the frame calls `remove`."""
+    def __iter__(self) -> Iterator[Route]:
+        return iter(list(self._routes))
 
-    def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
-        frame.extend(messages, received_ns=received_ns, origin=origin)
+    def symbols_of(self, route: Route) -> set[str]:
+        """What a route gets now."""
+        return self._routes.get(route, set())
 
-    frame = LiveFrame(
-        channel,
-        check_symbols(symbols),
-        maxlen=maxlen,
-        status=status,
-        on_close=lambda: remove(frame),
-    )
-    add(Route(find_channel(channel), frozenset(frame.symbols), deliver, frame))
-    return frame
+    def add(self, route: Route, symbols: Iterable[str]) -> list[str]:
+        """Let a route have these too; returns those it did not have."""
+        has = self._routes.setdefault(route, set())
+        new = [symbol for symbol in dict.fromkeys(symbols) if symbol not in has]
+        has.update(new)
+        self._table(route.channel).add(route, new)
+        return new
+
+    def drop(self, route: Route, symbols: Iterable[str]) -> list[str]:
+        """Let a route have these no more; returns those it had."""
+        has = self._routes.get(route, set())
+        gone = [symbol for symbol in dict.fromkeys(symbols) if symbol in has]
+        has.difference_update(gone)
+        self._table(route.channel).drop(route, gone, has)
+        if not has:
+            self._routes.pop(route, None)
+        return gone
+
+    def slots(self) -> Iterator[tuple[Channel, str, Slot]]:
+        """Every (channel, symbol) that anybody gets."""
+        for table in list(self.tables.values()):
+            for symbol, slot in list(table.slots.items()):
+                yield table.channel, symbol, slot
+
+    def _table(self, channel: Channel) -> Table:
+        table = self.tables.get(channel.message)
+        if table is None:
+            table = self.tables[channel.message] = Table(channel, self._make_pulse)
+        return table

@@ -1,8 +1,9 @@
 """The stream itself: Alpaca's protocol over a transport, kept alive, shared by many consumers.
 
 A `Stream` is one connection to one endpoint. It is told what to deliver where (`Route`),
-makes the server's subscriptions follow, and reconnects and resubscribes after a loss.
-All of it happens on one event loop; the few methods that other threads may call say so.
+makes the server's subscriptions follow, reconnects and resubscribes after a loss, has the
+holes filled, and notices when an open connection carries nothing. All of it happens on one
+event loop; the few methods that other threads may call say so.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from urllib.parse import urlsplit
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.credentials import Credentials
-from alpaca_nb.data.status import SourceOrigin, State, StreamStatus
+from alpaca_nb.data.status import SourceOrigin, State, StreamStatus, SymbolStatus
 from alpaca_nb.errors import (
     AlpacaError,
     BadInputError,
@@ -28,8 +30,15 @@ from alpaca_nb.errors import (
     ServerError,
     StreamError,
 )
+from alpaca_nb.feed.calendar import CALENDAR, load_calendar
+from alpaca_nb.feed.coverage import Coverage
+from alpaca_nb.feed.freshness import Pulse
+from alpaca_nb.feed.history import history_feed
 from alpaca_nb.feed.meter import Meter
-from alpaca_nb.feed.routes import Deliver, Route, Table, make_tables
+from alpaca_nb.feed.output import OutputLog
+from alpaca_nb.feed.repair import SETTLE_S, Repair, Source, Time
+from alpaca_nb.feed.routes import Route, Routes
+from alpaca_nb.feed.trading import TradingBook
 from alpaca_nb.feed.transport import (
     Closed,
     Connection,
@@ -38,13 +47,10 @@ from alpaca_nb.feed.transport import (
     connect_websocket,
     display_url,
 )
+from alpaca_nb.feed.watch import SWEEP_S, Watch
 from alpaca_nb.wire.codec import CODECS, time_ns
-from alpaca_nb.wire.endpoints import STREAM_HOST, Endpoint
-from alpaca_nb.wire.messages import (
-    Message,
-    Quote,
-    Trade,
-)
+from alpaca_nb.wire.endpoints import SANDBOX_DATA_HOST, STREAM_HOST, Endpoint
+from alpaca_nb.wire.messages import Message, Quote, Trade
 from alpaca_nb.wire.protocol import (
     Authenticated,
     ClientEvent,
@@ -59,6 +65,9 @@ from alpaca_nb.wire.protocol import (
     Welcomed,
 )
 
+if TYPE_CHECKING:
+    from alpaca_nb.feed.rest import RestClient
+
 STREAM_URL_VARIABLE = "ALPACA_NB_STREAM_URL"
 SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 
@@ -68,6 +77,14 @@ ANSWER_TIMEOUT_S = 5.0
 """How long a server may take to acknowledge a subscription before the next one is sent."""
 PATIENCE_S = 120.0
 """How long a taken place (406) or throttling (429) is waited out."""
+LOG_SHOWN = 50
+"""How many of the newest lines of the log a status holds."""
+
+_SYMBOLS_EVERY_S = 1.0
+_TRADING_CHANNELS = ("statuses", "lulds")
+"""What a frame of ticks or bars is subscribed besides: whether its symbols may trade at all."""
+_DELAYS_S = {"delayed_sip": 900.0}
+"""Feeds that are late by design."""
 
 
 @dataclass(slots=True)
@@ -102,8 +119,8 @@ def stream_url(endpoint: Endpoint, url: str | None = None) -> str:
 class Stream:
     """One connection to one endpoint, for as many consumers as like.
 
-    Make it, start it and stop it on one event loop. `add`, `remove`, `status`, `confirmed`
-    and `refused` may be used from any thread.
+    Make it, start it and stop it on one event loop. `change`, `add`, `remove`, `status`,
+    `confirmed` and `refused` may be used from any thread.
     """
 
     def __init__(
@@ -119,6 +136,8 @@ class Stream:
         connect: Connector = connect_websocket,
         clock: Clock = SYSTEM_CLOCK,
         uniform: Callable[[float, float], float] = random.uniform,
+        settle_s: float = SETTLE_S,
+        sweep_s: float = SWEEP_S,
     ) -> None:
         if codec not in CODECS:
             raise BadInputError(f"There is no codec {codec!r}; choose 'msgpack' or 'json'.")
@@ -139,9 +158,37 @@ class Stream:
             secret=credentials.secret.reveal(),
             header_auth=header_auth,
         )
-        self._routes: list[Route] = []
-        self._tables: dict[type[Any], Table] = {}
-        self._meter = Meter(clock)
+        self.log = OutputLog(clock=clock)
+        """What happened to the connection, for people to read."""
+        self.trading = TradingBook()
+        """Halts and price bands of the symbols that frames have."""
+        self._routes = Routes(self._make_pulse)
+        self._accompanied: Counter[str] = Counter()
+        self._trading_routes = [
+            Route(channel, self.trading.take)
+            for channel in endpoint.channels
+            if channel.name in _TRADING_CHANNELS
+        ]
+        self._meter = Meter(clock, delay_s=_DELAYS_S.get(endpoint.feed, 0.0))
+        self._speed: float | None = None
+        self._rest: RestClient | None = None
+        time = Time(self._exchange_at, self._meter.exchange_now_ns, self._pace)
+        self._repair = Repair(self._source, time, clock, settle_s=settle_s)
+        self._coverage = Coverage(self._routes, self._repair, self._exchange_at, clock)
+        self._watch = Watch(
+            self._routes,
+            self._source,
+            time,
+            clock,
+            is_live=lambda: self.authenticated,
+            on_mute=self._on_mute,
+            on_sweep=self._coverage.look,
+            sweep_s=sweep_s,
+        )
+        self._watch.feed = endpoint.feed
+        self._symbols: tuple[float, tuple[SymbolStatus, ...]] = (float("-inf"), ())
+        self._pausing: set[object] = set()
+        self._connection: Connection | None = None
         self._origin: SourceOrigin = "live"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
@@ -155,7 +202,6 @@ class Stream:
         self._attempts = 0
         self._data_flowed = False
         self._was_up = False
-        self._live_since_ns = 0
         self._reconnects = 0
         self._unreadable = 0
         self.errors: deque[AlpacaError] = deque(maxlen=100)
@@ -189,60 +235,92 @@ class Stream:
         if self._state != "failed":
             self._set_state("stopped")
 
-    async def wait_for(self, event: asyncio.Event) -> bool:
-        """Wait for an event of this loop; False when the stream was stopped first.
+    async def wait_ended(self) -> None:
+        """Return when the stream was stopped; raises its error when it failed.
 
-        Raises the stream's error when it failed, or was never started.
+        Raises StreamError when it was never started.
         """
         life = self._life
         if life is None:
             raise StreamError("The stream is not connected; call connect() first.")
-        waiting = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait({waiting, life}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-        if not event.is_set() and self._state == "failed":
+        await asyncio.wait({life})
+        if self._state == "failed":
             raise self.errors[-1]
-        return event.is_set()
 
     # -- consumers: from any thread --
 
-    def replace(self, old: Sequence[Route], new: Sequence[Route]) -> None:
-        """Deliver to `new` in place of `old`, and let the subscriptions follow.
+    def change(
+        self, route: Route, *, added: Iterable[str] = (), dropped: Iterable[str] = ()
+    ) -> None:
+        """Let a route have other symbols; subscriptions follow, and what is in both stays.
 
-        What nobody wants any more is unsubscribed; no message goes to both or to neither.
+        Returns at once; changes made by one thread happen in their order. Raises
+        UnknownChannelError for a channel that this feed does not carry.
         """
-        for route in new:
+        if not route.channel.automatic:
             self.endpoint.check(route.channel)
+        added, dropped = list(added), list(dropped)
         loop = self._loop
         if loop is None or loop.is_closed() or _running_loop() is loop:
-            self._replace(old, new)
+            self._change(route, added, dropped)
         else:
-            loop.call_soon_threadsafe(self._replace, old, new)
+            loop.call_soon_threadsafe(self._change, route, added, dropped)
 
     def add(self, route: Route) -> None:
-        """Deliver to this route from now on, and subscribe what it names."""
-        self.replace([], [route])
+        """Deliver to this route from now on, and subscribe what it wants."""
+        self.change(route, added=route.symbols)
 
-    def remove(self, route: Route) -> None:
-        """Deliver to this route no longer, and unsubscribe what nobody else wants."""
-        self.replace([route], [])
+    def remove(self, route: Route, reason: str = "") -> None:
+        """Deliver to this route no longer, and unsubscribe what nobody else wants.
+
+        With a reason it is a pause that the route's records tell of.
+        """
+        loop = self._loop
+        if loop is None or loop.is_closed() or _running_loop() is loop:
+            self._remove(route, reason)
+        else:
+            loop.call_soon_threadsafe(self._remove, route, reason)
+
+    def pause(self, who: object) -> None:
+        """Read nothing more until `resume`: the server has to wait, and may drop us for it."""
+        self._post(self._pause, who)
+
+    def resume(self, who: object) -> None:
+        """Go on reading once nobody pauses any more."""
+        self._post(self._resume, who)
+
+    def _post(self, call: Callable[[object], None], argument: object) -> None:
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(call, argument)
+
+    @property
+    def state(self) -> State:
+        """What the stream is doing."""
+        return self._state
 
     @property
     def status(self) -> StreamStatus:
         """The stream as it is now."""
+        meter, ends_s = self._meter, self._patience_ends_s
         return StreamStatus(
             state=self._state,
             feed=self.endpoint.feed,
             origin=self._origin,
             detail=self._describe(),
-            rate=self._meter.rate,
-            lag_s=self._meter.lag_s,
-            last_received_ns=self._meter.last_received_ns,
-            received=self._meter.received,
+            rate=meter.rate,
+            lag_s=meter.lag_s,
+            lag_p99_s=meter.lag_p99_s,
+            lag_now_s=meter.lag_now_s,
+            skew_s=meter.skew_s,
+            last_received_ns=meter.last_received_ns,
+            received=meter.received,
             unreadable=self._unreadable,
             reconnects=self._reconnects,
+            market=self._watch.market,
+            symbols=self._symbols_now(),
+            log=self.log.lines[-LOG_SHOWN:],
+            waits_s=None if ends_s is None else max(0.0, ends_s - self._clock.monotonic()),
         )
 
     @property
@@ -265,6 +343,11 @@ class Stream:
         """Why a wanted (channel, symbol) will not come."""
         return dict(self._protocol.refused)
 
+    @property
+    def repairing(self) -> bool:
+        """Whether a hole is being filled, or waits for it."""
+        return self._repair.busy
+
     # -- the life of the connection --
 
     def _begin(self) -> None:
@@ -278,36 +361,48 @@ class Stream:
         self._life = asyncio.create_task(self._live(), name="alpaca_nb stream")
 
     async def _live(self) -> None:
-        assert self._ready is not None
+        failure: AlpacaError | None = None
+        for route in self._routes:
+            self._coverage.resume(route)
         try:
             await self._keep_connected()
         except AlpacaError as error:
-            if self._was_up:
-                self._note_loss(str(error))
-            self._fail(error)
+            failure = error
         except asyncio.CancelledError:
-            if not self._ready.done():
-                self._ready.set_exception(StreamError("The stream was stopped while it connected."))
+            self._end(StreamError("The stream was stopped while it connected."))
             raise
         except Exception as error:  # ours or a library's: it must be seen, not vanish in a task
-            self._fail(StreamError(f"The stream ended by an internal error: {error!r}."), error)
+            failure = StreamError(f"The stream ended by an internal error: {error!r}.")
+            failure.__cause__ = error
+        finally:
+            reason = "Disconnected on request." if failure is None else str(failure)
+            self._coverage.lost(reason)
+            # Shielded: a cancelled stream still leaves its records in order.
+            await asyncio.shield(self._leave_off())
+        self._note_error(failure)
+        self._set_state("failed", str(failure))
+        # Last, so that whoever is told may start again at once.
+        self._end(failure)
 
-    def _fail(self, error: AlpacaError, cause: BaseException | None = None) -> None:
-        error.__cause__ = error.__cause__ or cause
-        self.errors.append(error)
-        self._set_state("failed", str(error))
+    async def _leave_off(self) -> None:
+        await self._repair.stop()
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            with suppress(Exception):
+                await rest.aclose()
+
+    def _end(self, failure: AlpacaError) -> None:
         assert self._ready is not None
         if not self._ready.done():
-            self._ready.set_exception(error)
+            self._ready.set_exception(failure)
 
-    async def _keep_connected(self) -> None:
+    async def _keep_connected(self) -> NoReturn:
         delays = self.policy.delays(self._uniform)
         patience = _Patience(self._clock)
         while True:
             failure = await self._one_connection(patience)
-            self.errors.append(failure)
-            if self._was_up:
-                self._note_loss(str(failure))
+            self._note_error(failure)
+            self._coverage.lost(str(failure))
             if self._data_flowed:
                 # Only data proves that a connection was any good.
                 delays = self.policy.delays(self._uniform)
@@ -346,30 +441,24 @@ class Stream:
             )
         except ConnectError as error:
             return error
-        sender = asyncio.create_task(self._send_outbound(connection), name="alpaca_nb sender")
-        watcher = asyncio.create_task(self._watch(connection), name="alpaca_nb watcher")
+        self._connection = connection
+        if self._pausing:
+            connection.pause()
+        tasks = [
+            asyncio.create_task(self._send_outbound(connection), name="alpaca_nb sender"),
+            asyncio.create_task(self._watch.run(), name="alpaca_nb watch"),
+        ]
+        watcher = asyncio.create_task(self._wait_for_end(connection), name="alpaca_nb watcher")
         try:
             self._recognise(connection.headers)
             return await self._converse(patience)
         finally:
-            sender.cancel()
+            self._connection = None
+            for task in tasks:
+                task.cancel()
             # Shielded: a cancelled stream still says goodbye.
             await asyncio.shield(self._close(connection, watcher))
-
-    def _note_loss(self, reason: str) -> None:
-        """Tell the frames that nothing came after the last frame of the connection."""
-        since_ns = max(self._meter.last_received_ns or 0, self._live_since_ns)
-        for route in self._routes:
-            if route.frame is not None:
-                route.frame.lost(since_ns, reason)
-
-    def _note_return(self) -> None:
-        """Tell the frames whose symbols the server sends again that their loss is over."""
-        for route in self._routes:
-            if route.frame is not None and self._protocol.is_sent(
-                route.channel.name, route.symbols
-            ):
-                route.frame.back(self._clock.now_ns())
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _close(self, connection: Connection, watcher: asyncio.Task[None]) -> None:
         with suppress(Exception):  # how it ended is what the watcher tells
@@ -392,7 +481,7 @@ class Stream:
             if isinstance(signal, Closed):
                 told = str(signal)
                 return ConnectionLostError(f"{told[0].upper()}{told[1:]}.")
-            if isinstance(signal, ProtocolError):
+            if isinstance(signal, ProtocolError | ConnectionLostError):
                 return signal
             if isinstance(signal, Exception):
                 raise signal
@@ -409,7 +498,7 @@ class Stream:
         if signal.verdict is Verdict.FATAL:
             raise error
         if signal.verdict is Verdict.REFUSED:
-            self.errors.append(error)
+            self._note_error(error)
             return None
         if signal.verdict is not Verdict.WAIT:
             return error
@@ -427,7 +516,7 @@ class Stream:
         if self._was_up:
             self._reconnects += 1
         self._was_up = True
-        self._live_since_ns = self._clock.now_ns()
+        self._watch.restart(self._speed)
         self._set_state("live")
         self._flush()
         assert self._ready is not None
@@ -441,14 +530,22 @@ class Stream:
         origin = facts.get("origin", "live")
         self._origin = "replay" if origin == "replay" else "simulated" if told else "live"
         try:
-            speed = float(facts.get("speed", "1")) if told else None
+            self._speed = float(facts.get("speed", "1")) if told else None
         except ValueError:
-            speed = 1.0
-        self._meter.set_speed(speed)
+            self._speed = 1.0
+        self._meter.set_speed(self._speed)
+        if not told:
+            # A tape has a market of its own, whose clock its REST interface tells.
+            self._watch.calendar = CALENDAR
+            load_calendar()
 
     def _set_state(self, state: State, detail: str = "") -> None:
         if state != "waiting":
             self._patience_ends_s = None
+        if state != self._state or detail != self._detail:
+            said = {"live": "Connected.", "stopped": "Stopped."}.get(state, "")
+            if text := said or (detail if state != "failed" else ""):
+                self.log.add("stream", text)
         self._state = state
         self._detail = detail
 
@@ -477,27 +574,41 @@ class Stream:
         elif isinstance(event, UnreadableReceived):
             self._unreadable += len(event.messages)
         elif isinstance(event, SubscriptionsRefused):
-            self.errors.append(event.error)
+            self._note_refusal(event)
         elif isinstance(event, Welcomed | Authenticated | ErrorReceived):
             self._signals.put_nowait(event)
         else:
             assert isinstance(event, SubscriptionsChanged)
-            self._note_return()
+            self._coverage.dropped(event.removed)
+            self._coverage.confirmed(event.added, self._protocol.confirmed)
 
     def _distribute(self, messages: list[Message[Any]]) -> None:
         received_ns = self._clock.now_ns()
         self._data_flowed = True
         self._attempts = 0
         self._meter.count(len(messages), received_ns, _exchange_ns(messages[-1]))
-        parcels: dict[Deliver, list[Message[Any]]] = {}
+        tables = self._routes.tables
+        parcels: dict[Route, list[Message[Any]]] = {}
         for message in messages:
-            table = self._tables.get(type(message))
+            table = tables.get(type(message))
             if table is None:
                 continue  # late data of something just unsubscribed, or sent unasked
-            for deliver in table.by_symbol.get(message.symbol, table.for_all):
-                parcels.setdefault(deliver, []).append(message)
-        for deliver, parcel in parcels.items():
-            deliver(parcel, received_ns, self._origin)
+            symbol = message.symbol
+            slot = table.slots.get(symbol) or table.slot(symbol)
+            if slot is None:
+                continue
+            pulse = slot.pulse
+            pulse.count += 1
+            pulse.last = message
+            pulse.received_ns = received_ns
+            for route in slot.routes:
+                parcel = parcels.get(route)
+                if parcel is None:
+                    parcels[route] = [message]
+                else:
+                    parcel.append(message)
+        for route, parcel in parcels.items():
+            route.deliver(parcel, received_ns, self._origin)
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
@@ -509,8 +620,9 @@ class Stream:
 
     def _skip_answer(self, request: object) -> None:
         if self._protocol.in_flight is request:
-            self._protocol.skip_answer()
-            self._note_return()
+            for event in self._protocol.skip_answer():
+                if isinstance(event, SubscriptionsChanged):
+                    self._coverage.assumed(event.added)
             self._flush()
 
     async def _send_outbound(self, connection: Connection) -> None:
@@ -519,24 +631,154 @@ class Stream:
             data = await outbound.get()
             await connection.send(data.decode() if self._protocol.codec.text else data)
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _wait_for_end(self, connection: Connection) -> None:
         signals = self._signals
         try:
             signals.put_nowait(await connection.wait_closed())
         except Exception as error:  # a defect while reading: without this nobody would hear of it
             signals.put_nowait(error)
 
-    def _replace(self, old: Sequence[Route], new: Sequence[Route]) -> None:
-        leaving = [route for route in old if route in self._routes]
-        self._routes = [route for route in self._routes if route not in leaving] + list(new)
-        self._tables = make_tables(self._routes)
+    # -- routes, on the loop --
+
+    def _change(self, route: Route, added: list[str], dropped: list[str]) -> None:
+        is_new = not self._routes.symbols_of(route)
         # Wanted before unwanted, so that what is in both is never unsubscribed.
-        for route in new:
-            self._protocol.want(route.channel.name, route.symbols)
-        for route in leaving:
-            self._protocol.unwant(route.channel.name, route.symbols)
+        added = self._routes.add(route, added)
+        self._want(route, added)
+        if is_new and self._loop is not None:
+            self._coverage.resume(route)
+        if self.authenticated:
+            self._coverage.joined(route, added, self._protocol.confirmed)
+        self._drop(route, dropped)
         self._flush()
 
+    def _remove(self, route: Route, reason: str) -> None:
+        if reason:
+            self._coverage.lost(reason, [route])
+        symbols = list(self._routes.symbols_of(route))
+        if reason:
+            self._routes.drop(route, symbols)
+            self._unwant(route, symbols)
+        else:
+            self._drop(route, symbols)
+        self._flush()
+
+    def _drop(self, route: Route, symbols: list[str]) -> None:
+        gone = self._routes.drop(route, symbols)
+        self._coverage.left(route, gone)
+        self._unwant(route, gone)
+
+    def _want(self, route: Route, symbols: list[str]) -> None:
+        if not route.channel.automatic:
+            self._protocol.want(route.channel.name, symbols)
+        if route.frame is not None and route.channel.name in _TICKS_AND_BARS:
+            for each in self._trading_routes:
+                self._routes.add(each, symbols)
+                self._protocol.want(each.channel.name, symbols)
+            self._accompanied.update(symbols)
+
+    def _unwant(self, route: Route, symbols: list[str]) -> None:
+        if not route.channel.automatic:
+            self._protocol.unwant(route.channel.name, symbols)
+        if route.frame is not None and route.channel.name in _TICKS_AND_BARS:
+            self._accompanied.subtract(symbols)
+            unneeded = [symbol for symbol in symbols if not self._accompanied[symbol]]
+            for each in self._trading_routes:
+                self._protocol.unwant(each.channel.name, symbols)
+                self._routes.drop(each, unneeded)
+            for symbol in unneeded:
+                del self._accompanied[symbol]
+
+    def _note_refusal(self, event: SubscriptionsRefused) -> None:
+        """Say what was refused, unless nobody has asked for it by name."""
+        asked_for = {route.channel.name for route in self._routes if route.seams is not None}
+        if asked_for & event.refused.keys():
+            self._note_error(event.error)
+
+    def _note_error(self, error: AlpacaError) -> None:
+        self.errors.append(error)
+        self.log.add("stream", str(error), "error")
+
+    def _pause(self, who: object) -> None:
+        self._pausing.add(who)
+        if self._connection is not None:
+            self._connection.pause()
+
+    def _resume(self, who: object) -> None:
+        self._pausing.discard(who)
+        if self._connection is not None and not self._pausing:
+            self._connection.resume()
+
+    # -- what the history and the watch need to know --
+
+    def _make_pulse(self, channel: str, symbol: str) -> Pulse:
+        return Pulse(channel, symbol, speed=self._speed)
+
+    def _on_mute(self, reason: str) -> None:
+        self._signals.put_nowait(ConnectionLostError(reason))
+
+    def _pace(self) -> float:
+        return 1.0 if self._speed is None else self._speed
+
+    def _exchange_at(self, local_ns: int) -> int | None:
+        now_ns = self._meter.exchange_now_ns()
+        if now_ns is None:
+            return None
+        if self._speed == 0:
+            # Such a tape has no pace to count back with: from its beginning, then.
+            last_ns = self._meter.last_received_ns
+            return now_ns if last_ns is None or local_ns >= last_ns else 0
+        return now_ns - round((self._clock.now_ns() - local_ns) * self._pace())
+
+    def _source(self) -> Source | str:
+        """Where history can be asked for, or why there is none."""
+        if history_feed(self.endpoint.feed) is None:
+            return f"Alpaca keeps no history of the feed {self.endpoint.feed}."
+        if self._rest is None:
+            from alpaca_nb.feed.rest import RestClient  # an HTTP library: only when needed
+
+            hosts = _rest_hosts(self.url, is_tape=self._origin != "live")
+            if hosts is None:
+                return (
+                    f"No REST address is known for {display_url(self.url)}; set "
+                    "ALPACA_NB_DATA_URL to one."
+                )
+            self._rest = RestClient(
+                self._credentials, data_url=hosts[0], trading_url=hosts[1], clock=self._clock
+            )
+        return Source(self._rest, self.endpoint.feed)
+
+    def _symbols_now(self) -> tuple[SymbolStatus, ...]:
+        """Each (channel, symbol), made anew at most once a second."""
+        now_s = self._clock.monotonic()
+        made_s, symbols = self._symbols
+        if now_s - made_s >= _SYMBOLS_EVERY_S:
+            symbols = tuple(self._describe_symbols(now_s))
+            self._symbols = now_s, symbols
+        return symbols
+
+    def _describe_symbols(self, now_s: float) -> Iterator[SymbolStatus]:
+        phase, refused = self._watch.market.phase, self._protocol.refused
+        for channel, symbol, slot in self._routes.slots():
+            if not any(route.seams is not None for route in slot.routes):
+                continue  # it only accompanies others
+            pulse, error = slot.pulse, refused.get((channel.name, symbol))
+            yield SymbolStatus(
+                channel=channel.name,
+                symbol=symbol,
+                subscription=self._protocol.state(channel.name, symbol)
+                if self.authenticated
+                else "pending",
+                reason=str(error) if error is not None else "",
+                freshness=pulse.verdict(now_s, phase),
+                rate=pulse.rate,
+                received=pulse.count,
+                last_received_ns=pulse.received_ns,
+                trading=self.trading.of(symbol),
+            )
+
+
+_TICKS_AND_BARS = ("trades", "quotes", "bars")
 
 _Signal = Welcomed | Authenticated | ErrorReceived | Closed | Exception
 
@@ -582,6 +824,24 @@ def _exchange_ns(message: Message[Any]) -> int | None:
         return time_ns(message.timestamp)
     except ValueError:
         return None
+
+
+def _rest_hosts(url: str, *, is_tape: bool) -> tuple[str | None, str | None] | None:
+    """The data and the trading host that belong to a stream's address.
+
+    A simulator serves both where it serves its stream. (None, None) leaves it to the
+    environment and to Alpaca's own addresses, which is right for Alpaca's streams only:
+    keys for somebody else's server are none of Alpaca's business, nor the other way round.
+    """
+    parts = urlsplit(url)
+    if is_tape:
+        base = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc.rpartition('@')[2]}"
+        return base, base
+    if (parts.hostname or "").endswith("data.sandbox.alpaca.markets"):
+        return SANDBOX_DATA_HOST, None
+    if (parts.hostname or "").endswith(".alpaca.markets") or os.environ.get("ALPACA_NB_DATA_URL"):
+        return None, None
+    return None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,16 +28,24 @@ class FeedThread:
         Raises TimeoutError when it takes longer, and cancels the coroutine then, as it
         does when the wait is interrupted from the keyboard.
         """
-        loop = self.loop
-        if threading.current_thread() is self._thread:
+        if self.is_current:
             work.close()
             raise RuntimeError("This call waits for the feed thread and was made on it.")
-        future = asyncio.run_coroutine_threadsafe(work, loop)
+        future = self.submit(work)
         try:
             return future.result(timeout_s)
         except BaseException:
             future.cancel()
             raise
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine there and return at once, from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether this is called on the feed thread."""
+        return threading.current_thread() is self._thread
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

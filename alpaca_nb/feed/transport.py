@@ -68,6 +68,14 @@ class Connection(Protocol):
         """Say goodbye and close; may be called twice."""
         ...
 
+    def pause(self) -> None:
+        """Read nothing until `resume`; the other side notices that it has to wait."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
     async def wait_closed(self) -> Closed:
         """Return when the connection has ended, whoever ended it."""
         ...
@@ -164,6 +172,8 @@ class _WebSocket:
     ) -> None:
         self._socket = socket
         self._on_frame = on_frame
+        self._may_read = asyncio.Event()
+        self._may_read.set()
         self._reader = asyncio.create_task(self._read(), name="alpaca_nb reader")
 
     @property
@@ -176,8 +186,16 @@ class _WebSocket:
             await self._socket.send(data)
 
     async def close(self) -> None:
+        self._may_read.set()  # a reader that is paused would never see the end
         await self._socket.close()
         await self.wait_closed()
+
+    def pause(self) -> None:
+        # What the library has read ahead waits in its own short queue; then it stops reading.
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
 
     async def wait_closed(self) -> Closed:
         return await asyncio.shield(self._reader)
@@ -185,6 +203,8 @@ class _WebSocket:
     async def _read(self) -> Closed:
         try:
             while True:
+                if not self._may_read.is_set():
+                    await self._may_read.wait()
                 # Text is not decoded to str on the way: the codec takes bytes.
                 self._on_frame(await self._socket.recv(decode=False))
         except ConnectionClosed as error:

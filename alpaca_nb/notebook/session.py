@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
 from alpaca_nb.data.frame import LiveFrame
-from alpaca_nb.data.status import StreamStatus
+from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError, StreamError
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.stream import STREAM_URL_VARIABLE
@@ -45,8 +45,12 @@ class FrameReport:
     """Why a symbol will not come."""
     rows: int
     rate: float
-    gaps: int
-    """How often the connection was lost while this frame was subscribed."""
+    gaps: GapCounts
+    """What was lost of its symbols, and what became of it."""
+    stale: tuple[str, ...]
+    """Symbols of which nothing comes although something should."""
+    halted: tuple[str, ...]
+    """Symbols whose trading is halted."""
     closed: bool
 
 
@@ -244,13 +248,32 @@ def describe_stream(status: StreamStatus) -> str:
 def _describe_frame(frame: FrameReport) -> str:
     shown = ", ".join(frame.symbols[:8]) + (", …" if len(frame.symbols) > 8 else "")
     line = f"  {frame.name}: {frame.channel} {shown} · {frame.rows:,} rows · {frame.rate:,.1f}/s"
-    if frame.gaps:
-        line += f" · {frame.gaps} gap{'s' if frame.gaps > 1 else ''}, see {frame.name}.gaps"
+    if told := _describe_gaps(frame.gaps):
+        line += f" · {told}, see {frame.name}.gaps"
+    if frame.stale:
+        line += f" · STALE: {', '.join(frame.stale)}"
+    if frame.halted:
+        line += f" · HALTED: {', '.join(frame.halted)}"
     if frame.pending:
         line += f" · waiting for {', '.join(frame.pending)}"
     for symbol, reason in frame.refused.items():
         line += f"\n    {symbol} refused: {reason}"
     return line
+
+
+def _describe_gaps(gaps: GapCounts) -> str:
+    """Such as "3 gaps (2 repaired, 1 missed)"; empty if there are none."""
+    parts = {
+        "open": gaps.open,
+        "being repaired": gaps.pending,
+        "repaired": gaps.repaired,
+        "missed": gaps.missed,
+    }
+    total = sum(parts.values())
+    if not total:
+        return ""
+    told = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
+    return f"{total} gap{'s' if total > 1 else ''} ({told})"
 
 
 def _report(name: str, frame: LiveFrame, client: StreamClient) -> FrameReport:
@@ -261,7 +284,7 @@ def _report(name: str, frame: LiveFrame, client: StreamClient) -> FrameReport:
         if channel == frame.channel and symbol in frame.symbols
     }
     pending = [each for each in frame.symbols if each not in confirmed and each not in refused]
-    stats = frame.stats
+    stats, status = frame.stats, frame.status
     return FrameReport(
         name=name,
         channel=frame.channel,
@@ -271,7 +294,9 @@ def _report(name: str, frame: LiveFrame, client: StreamClient) -> FrameReport:
         refused=refused,
         rows=stats.rows,
         rate=stats.rate,
-        gaps=len(frame.gaps.drop_duplicates("start")),
+        gaps=frame.gap_counts,
+        stale=status.stale,
+        halted=status.halted,
         closed=frame.closed,
     )
 

@@ -9,6 +9,7 @@ from alpaca_nb.wire.messages import CHANNELS, Channel
 
 STREAM_HOST = "wss://stream.data.alpaca.markets"
 DATA_HOST = "https://data.alpaca.markets"
+SANDBOX_DATA_HOST = "https://data.sandbox.alpaca.markets"
 PAPER_TRADING_HOST = "https://paper-api.alpaca.markets"
 LIVE_TRADING_HOST = "https://api.alpaca.markets"
 

@@ -32,6 +32,7 @@ class FakeConnection:
         self._on_frame = on_frame
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.said_goodbye = False
+        self.paused = False
         self.protocol.start()
         self._deliver()
 
@@ -43,6 +44,12 @@ class FakeConnection:
     async def close(self) -> None:
         self.said_goodbye = not self._closed.done()
         self.drop(1000, "")
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
 
     async def wait_closed(self) -> Closed:
         return await asyncio.shield(self._closed)

@@ -1,0 +1,156 @@
+"""From when to when each consumer really gets what it wants.
+
+Stands between the connection's life and the records of the routes: translates "the connection
+was lost" and "the server confirmed these" into losses per route, channel and symbol, and hands
+those that are over to the repair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from alpaca_nb.clock import Clock
+from alpaca_nb.feed.repair import Repair
+from alpaca_nb.feed.routes import Route, Routes
+from alpaca_nb.feed.seams import ExchangeAt
+from alpaca_nb.wire.codec import time_ns
+from alpaca_nb.wire.messages import CHANNELS
+from alpaca_nb.wire.protocol import Subscriptions
+
+
+class Coverage:
+    """What the routes of one stream are being sent; used on the stream's loop."""
+
+    def __init__(
+        self, routes: Routes, repair: Repair, exchange_at: ExchangeAt, clock: Clock
+    ) -> None:
+        self._routes = routes
+        self._repair = repair
+        self._exchange_at = exchange_at
+        self._clock = clock
+        # Taken as subscribed without an acknowledgement, at this machine's time.
+        self._assumed: dict[tuple[str, str], int] = {}
+
+    def joined(self, route: Route, symbols: Iterable[str], sent: Subscriptions) -> None:
+        """A route wants these too; those that the server sends already come at once."""
+        if route.seams is None:
+            return
+        there = sent.get(route.channel.name, frozenset())
+        if "*" in there:
+            self._confirm(route, symbols)
+        else:
+            self._confirm(route, [symbol for symbol in symbols if symbol in there])
+
+    def left(self, route: Route, symbols: Iterable[str]) -> None:
+        """A route does not want these any more."""
+        if route.seams is None:
+            return
+        ended = route.seams.leave(
+            symbols, now_ns=self._clock.now_ns(), exchange_at=self._exchange_at
+        )
+        if ended:
+            self._repair.add(route, ended)
+
+    def resume(self, route: Route) -> None:
+        """Go on with the repairs that an earlier stream of this route did not get to."""
+        if route.seams is not None and (unsettled := route.seams.unsettled):
+            self._repair.add(route, unsettled)
+
+    def confirmed(self, added: Subscriptions, everything: Subscriptions) -> None:
+        """The server says that it sends these from now on, and what it sends in all."""
+        for name, symbols in added.items():
+            self._came(name, symbols)
+        # What had been taken for granted may be told only now.
+        for name, symbol in list(self._assumed):
+            if symbol in everything.get(name, frozenset()):
+                del self._assumed[name, symbol]
+                self._came(name, [symbol])
+
+    def assumed(self, added: Subscriptions) -> None:
+        """These were asked for and never acknowledged: their data will tell."""
+        now_ns = self._clock.now_ns()
+        for name, symbols in added.items():
+            self._assumed.update(((name, symbol), now_ns) for symbol in symbols)
+
+    def look(self) -> None:
+        """Believe the data where the server never acknowledges; called every second."""
+        if not self._assumed:
+            return
+        for channel, symbol, slot in self._routes.slots():
+            for name in (symbol, "*"):
+                since_ns = self._assumed.get((channel.name, name))
+                if since_ns is not None and (slot.pulse.received_ns or 0) >= since_ns:
+                    del self._assumed[channel.name, name]
+                    self._came(channel.name, [name])
+
+    def dropped(self, removed: Subscriptions) -> None:
+        """The server sends these no more, of its own accord or because nobody wants them."""
+        for name, symbols in removed.items():
+            for route in self._routes:
+                if route.channel.name == name:
+                    self._lose(route, "The server ended the subscription.", symbols)
+
+    def lost(self, reason: str, routes: Iterable[Route] | None = None) -> None:
+        """Nothing comes any more, for all routes or for these."""
+        self._assumed.clear()
+        for route in self._routes if routes is None else routes:
+            self._lose(route, reason)
+
+    def _came(self, name: str, symbols: Iterable[str]) -> None:
+        table = self._routes.tables.get(CHANNELS[name].message)
+        if table is None:
+            return
+        if "*" in symbols:
+            for route in self._routes:
+                if route.channel.name == name:
+                    self._confirm(route, self._routes.symbols_of(route))
+            return
+        reached: dict[Route, list[str]] = {}
+        for symbol in symbols:
+            slot = table.slots.get(symbol)
+            for route in slot.routes if slot is not None else ():
+                # Those who want all symbols wait for the word on all.
+                if symbol in self._routes.symbols_of(route):
+                    reached.setdefault(route, []).append(symbol)
+        for route, its in reached.items():
+            self._confirm(route, its)
+
+    def _confirm(self, route: Route, symbols: Iterable[str]) -> None:
+        seams = route.seams
+        if seams is None:
+            return
+        names = list(symbols)
+        if "*" in names:
+            names = list(dict.fromkeys([*names, *seams.open]))
+        ended = seams.confirm(names, now_ns=self._clock.now_ns(), exchange_at=self._exchange_at)
+        if ended:
+            self._repair.add(route, ended)
+
+    def _lose(self, route: Route, reason: str, symbols: Iterable[str] | None = None) -> None:
+        if route.seams is None:
+            return
+        table = self._routes.tables[route.channel.message]
+        if "*" in self._routes.symbols_of(route) and "*" not in route.seams.open:
+            # Who wants all symbols has been getting those that occurred.
+            route.seams.seen(table.slots)
+
+        def last_ns(symbol: str) -> int | None:
+            slot = table.slots.get(symbol)
+            return _exchange_ns(slot.pulse.last) if slot is not None else None
+
+        route.seams.lose(
+            reason,
+            last_ns=last_ns,
+            now_ns=self._clock.now_ns(),
+            exchange_at=self._exchange_at,
+            symbols=symbols,
+        )
+
+
+def _exchange_ns(message: object) -> int | None:
+    if message is None:
+        return None
+    try:
+        return time_ns(message.timestamp)  # type: ignore[attr-defined]
+    except ValueError:
+        return None

@@ -1,0 +1,290 @@
+"""Holes made whole again: what a loss left out is asked for over REST and put into the frame.
+
+A hole lies between the last message before the loss and the moment the server confirmed the
+subscription again, both in the exchange's time. It is asked for with some room on both sides,
+because prints are reported late and clocks are not exact; what the frame has already is left
+out. What cannot be had now is asked for again when it can, and what never can stays on record
+with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from alpaca_nb.clock import Clock
+from alpaca_nb.data.gaps import Gap
+from alpaca_nb.errors import AlpacaError, RecentDataError, RestError
+from alpaca_nb.feed.routes import Route
+from alpaca_nb.feed.seams import ExchangeAt, Seams
+from alpaca_nb.wire.codec import time_ns
+from alpaca_nb.wire.messages import Message
+
+if TYPE_CHECKING:
+    from alpaca_nb.feed.rest import RestClient
+
+SETTLE_S = 2.0
+"""How long after a return a hole is asked for: so long the history may lag behind the stream."""
+
+SYMBOLS_AT_ONCE = 100
+RECENT_NS = 15 * 60 * 1_000_000_000
+"""How old data of the consolidated tape must be for a plan without real-time access to it."""
+
+_SECOND_NS = 1_000_000_000
+_MINUTE_NS = 60 * _SECOND_NS
+
+LOOK_BACK_NS = {
+    # Off-exchange prints may be reported ten seconds late; corrections come later still.
+    "trades": 30 * _SECOND_NS,
+    # Quotes come in order, but not without jitter.
+    "quotes": _SECOND_NS,
+    # A bar may have been updated half a minute after it came.
+    "bars": 150 * _SECOND_NS,
+}
+"""How far before the last message known the history is read again."""
+
+RETRY_S = (5.0, 15.0, 60.0, 300.0)
+"""Waits after an answer that may be better later; the last one goes on for an hour."""
+_TRIES = len(RETRY_S) + 12
+_CATCH_UP_TRIES = 4
+"""How often history that lacks what the stream brought is asked again."""
+
+_FINAL = frozenset({400, 401, 403, 404, 422})
+"""Answers that asking again does not change."""
+
+
+@dataclass(slots=True)
+class Time:
+    """How a stream's times are told: by a live exchange, or by a tape with a pace of its own."""
+
+    exchange_at: ExchangeAt
+    now_ns: Callable[[], int | None]
+    """The exchange's time now."""
+    speed: Callable[[], float]
+    """Seconds of the exchange in one of ours; 0 for a tape that knows no pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where holes are filled from."""
+
+    rest: RestClient
+    feed: str
+    """The feed's name in the REST interface."""
+
+
+class Repair:
+    """Fills the holes of routes, on the stream's loop.
+
+    `source` gives the REST interface, or one sentence on why there is none.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], Source | str],
+        time: Time,
+        clock: Clock,
+        *,
+        settle_s: float = SETTLE_S,
+        retry_s: Sequence[float] = RETRY_S,
+    ) -> None:
+        self._source = source
+        self._time = time
+        self._clock = clock
+        self._settle_s = settle_s
+        self._retry_s = retry_s
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being repaired or waits for it."""
+        return bool(self._tasks)
+
+    def add(self, route: Route, gaps: Sequence[Gap]) -> None:
+        """Repair these losses of a route, which are over; returns at once."""
+        for first in range(0, len(gaps), SYMBOLS_AT_ONCE):
+            some = gaps[first : first + SYMBOLS_AT_ONCE]
+            task = asyncio.get_running_loop().create_task(
+                self._repair(route, some), name="alpaca_nb repair"
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """End what is under way; those losses stay unsettled."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repair(self, route: Route, gaps: Sequence[Gap]) -> None:
+        seams, frame = route.seams, route.frame
+        assert seams is not None
+        hopeless = [gap for gap in gaps if gap.symbol == "*"]
+        gaps = [gap for gap in gaps if gap.symbol != "*"]
+        seams.change(
+            hopeless, state="missed", detail="Symbols that had not occurred before are unknown."
+        )
+        if not gaps:
+            return
+        reason = None
+        if frame is None:
+            reason = "Only handlers listened, and a handler gets nothing late."
+        elif route.channel.name not in LOOK_BACK_NS:
+            reason = f"Alpaca keeps no history of {route.channel.name}."
+        if reason is not None:
+            seams.change(gaps, state="missed", detail=reason)
+            return
+        try:
+            await self._fill(route, seams, gaps)
+        except asyncio.CancelledError:
+            waiting = [gap for gap in gaps if gap in seams.unsettled]
+            seams.change(waiting, state="waiting", detail="The stream was stopped before.")
+            raise
+        except AlpacaError as error:
+            seams.change(gaps, state="missed", detail=str(error))
+        except Exception as error:  # a defect: the record says so, and the stream lives on
+            seams.change(gaps, state="missed", detail=f"The repair failed: {error!r}.")
+
+    async def _fill(self, route: Route, seams: Seams, gaps: Sequence[Gap]) -> None:
+        await self._clock.sleep(self._settle_s)
+        failures = behind = 0
+        while True:
+            holes = await self._bounds(seams, gaps)
+            source = self._source()
+            if isinstance(source, str):
+                raise RestError(source)
+            gaps = seams.change(gaps, state="repairing", detail="")
+            try:
+                lacking = await self._ask(route, source, holes)
+            except RecentDataError as error:
+                gaps = await self._wait_until_old(seams, gaps, error)
+                continue
+            except RestError as error:
+                if error.status in _FINAL or failures >= _TRIES:
+                    raise
+                gaps = await self._wait(seams, gaps, failures, str(error))
+                failures += 1
+                continue
+            if not lacking.unknown or behind >= _CATCH_UP_TRIES:
+                break
+            behind += 1
+            gaps = await self._wait(
+                seams, gaps, behind - 1, "The history has not caught up with the stream yet."
+            )
+        told = ""
+        if lacking.unknown:
+            told = f"The history lacks {lacking.unknown} of the rows the stream brought."
+        for gap in gaps:
+            seams.change([gap], state="repaired", detail=told, rows=lacking.rows[gap.symbol])
+
+    async def _ask(self, route: Route, source: Source, holes: Sequence[_Hole]) -> _Lacking:
+        """Fetch everything first, so that the frame is rewritten once."""
+        frame = route.frame
+        assert frame is not None
+        messages: list[Message[Any]] = []
+        updates: dict[int, str] = {}
+        by_symbol = {hole.symbol: hole for hole in holes}
+        async for page in source.rest.history(
+            route.channel.name,
+            list(by_symbol),
+            min(hole.start_ns for hole in holes),
+            max(hole.end_ns for hole in holes),
+            feed=source.feed,
+        ):
+            for i, message in enumerate(page.messages):
+                hole = by_symbol.get(message.symbol)
+                if hole is None or not hole.start_ns <= time_ns(message.timestamp) <= hole.end_ns:
+                    continue
+                if i in page.updates:
+                    updates[len(messages)] = page.updates[i]
+                messages.append(message)
+        fill = frame.fill(
+            messages,
+            received_ns=self._clock.now_ns(),
+            updates=updates,
+            symbols=list(by_symbol),
+            overlap=None
+            if route.channel.name == "bars"
+            else (max(hole.back_ns for hole in holes), min(hole.end_ns for hole in holes)),
+        )
+        return _Lacking(fill.unknown, Counter(fill.rows))
+
+    async def _bounds(self, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
+        """What to ask for; waits until the exchange's time is known."""
+        time, tries = self._time, 0
+        while True:
+            bounds = [seams.bounds(gap, time.exchange_at) for gap in gaps]
+            known = [each for each in bounds if each is not None]
+            if len(known) == len(gaps):
+                break
+            if tries >= _TRIES:
+                raise RestError("Nothing has come since, so that the time of the loss is unknown.")
+            await self._clock.sleep(self._retry_s[min(tries, len(self._retry_s) - 1)])
+            tries += 1
+        return [
+            self._hole(gap, *each, seams.owed_from(gap.symbol, time.exchange_at))
+            for gap, each in zip(gaps, known, strict=True)
+        ]
+
+    def _hole(self, gap: Gap, start_ns: int, back_ns: int, owed_ns: int) -> _Hole:
+        speed, is_bar = self._time.speed(), gap.channel == "bars"
+        # A bar comes when its minute is over, and is named by its beginning.
+        back_by_ns = round(LOOK_BACK_NS[gap.channel] * max(speed, 1.0))
+        start_ns = max(start_ns - back_by_ns, owed_ns - is_bar * _MINUTE_NS)
+        if speed:
+            # What is asked for beyond the return must have come on the stream by now, or the
+            # two would race for it.
+            end_ns = back_ns + round(self._settle_s / 2 * speed * _SECOND_NS)
+        else:
+            end_ns = max(self._time.now_ns() or 0, back_ns)
+        end_ns -= is_bar * _MINUTE_NS
+        return _Hole(gap.symbol, max(start_ns, 0), back_ns, max(end_ns, start_ns, 0))
+
+    async def _wait(self, seams: Seams, gaps: Sequence[Gap], turn: int, why: str) -> list[Gap]:
+        wait_s = self._retry_s[min(turn, len(self._retry_s) - 1)]
+        waiting = seams.change(
+            gaps, state="waiting", detail=f"{why} It is asked for again in {wait_s:.0f} s."
+        )
+        await self._clock.sleep(wait_s)
+        return waiting
+
+    async def _wait_until_old(
+        self, seams: Seams, gaps: Sequence[Gap], error: RecentDataError
+    ) -> list[Gap]:
+        """Data of the consolidated tape is free for everybody once it is 15 minutes old."""
+        time = self._time
+        latest_ns = max(gap.end_ns or 0 for gap in gaps)
+        left_ns = latest_ns + RECENT_NS - (time.now_ns() or latest_ns)
+        wait_s = max(left_ns / _SECOND_NS / (time.speed() or 1.0), 0.0) + self._settle_s
+        minutes = max(1, round(wait_s / 60))
+        waiting = seams.change(
+            gaps,
+            state="waiting",
+            detail="The plan gives data of this feed when it is 15 minutes old; it is asked for "
+            f"again in {minutes} min.",
+        )
+        await self._clock.sleep(wait_s)
+        return waiting
+
+
+@dataclass(frozen=True, slots=True)
+class _Hole:
+    """What is asked for of one symbol, in the exchange's time, both ends included."""
+
+    symbol: str
+    start_ns: int
+    back_ns: int
+    """From here on the stream brought everything."""
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    unknown: int
+    """Rows of the stream that the history should have and has not."""
+    rows: Counter[str]
+    """Rows that were filled in, by symbol."""

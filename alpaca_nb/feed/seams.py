@@ -1,0 +1,156 @@
+"""Where one consumer's data has holes: its losses, and what became of each.
+
+Pure bookkeeping: the stream says what was lost and what comes again, the repair says what
+came of it, and each change goes to whoever keeps the records.
+
+Two kinds of time meet here. What happens to a connection has a time by this machine's
+clock; the rows that are missing have times of the exchange. A stream converts one into the
+other (`ExchangeAt`) as soon as it has received something, on a tape not before.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from alpaca_nb.data.gaps import Gap
+
+PutGaps = Callable[[list[Gap]], None]
+"""Takes gaps that are new or have changed."""
+
+ExchangeAt = Callable[[int], int | None]
+"""The exchange's time at a time of this machine's clock (both ns); None while unknown."""
+
+_NUMBERS = itertools.count(1)
+
+
+class Seams:
+    """The losses of one route. Used on the stream's loop only."""
+
+    def __init__(self, channel: str, put: PutGaps) -> None:
+        self._channel = channel
+        self._put = put
+        # By symbol, in this machine's time: since when it comes, and when it first came.
+        self._since: dict[str, int] = {}
+        self._first: dict[str, int] = {}
+        self._open: dict[str, Gap] = {}
+        self._over: dict[int, Gap] = {}
+        # By number, in this machine's time: where a loss begins at which nothing had come.
+        self._began: dict[int, int] = {}
+
+    @property
+    def unsettled(self) -> list[Gap]:
+        """Losses that are over and neither repaired nor given up."""
+        return list(self._over.values())
+
+    @property
+    def open(self) -> Mapping[str, Gap]:
+        """The losses that last, by symbol."""
+        return self._open
+
+    def confirm(self, symbols: Iterable[str], *, now_ns: int, exchange_at: ExchangeAt) -> list[Gap]:
+        """Note that these come from now on; returns the losses that are over with it."""
+        ended = []
+        for symbol in symbols:
+            self._since.setdefault(symbol, now_ns)
+            self._first.setdefault(symbol, now_ns)
+            gap = self._open.pop(symbol, None)
+            if gap is not None:
+                known_ns = exchange_at(now_ns)
+                end_ns = now_ns if known_ns is None else max(known_ns, gap.start_ns)
+                ended.append(replace(gap, end_ns=end_ns, state="repairing", back_ns=now_ns))
+        self.note(ended)
+        return ended
+
+    def seen(self, symbols: Iterable[str]) -> None:
+        """Note that these have been coming as part of all symbols ("*")."""
+        since_ns, first_ns = self._since.get("*"), self._first.get("*")
+        if since_ns is None or first_ns is None:
+            return
+        for symbol in symbols:
+            self._since.setdefault(symbol, since_ns)
+            self._first.setdefault(symbol, first_ns)
+
+    def lose(
+        self,
+        reason: str,
+        *,
+        last_ns: Callable[[str], int | None],
+        now_ns: int,
+        exchange_at: ExchangeAt,
+        symbols: Iterable[str] | None = None,
+    ) -> None:
+        """Note that these (None: all) come no more; a loss that lasts already goes on.
+
+        `last_ns` gives the exchange's time of a symbol's last message, None without one.
+        """
+        begun = []
+        for symbol in list(self._since) if symbols is None else symbols:
+            since_ns = self._since.pop(symbol, None)
+            if since_ns is None or symbol in self._open:
+                continue
+            number = next(_NUMBERS)
+            # Silence since it was confirmed is no loss: all that came until then is here.
+            known = [each for each in (last_ns(symbol), exchange_at(since_ns)) if each is not None]
+            if not known:
+                self._began[number] = since_ns
+            start_ns = max(known, default=since_ns)
+            gap = Gap(
+                number=number,
+                channel=self._channel,
+                symbol=symbol,
+                start_ns=start_ns,
+                reason=reason,
+                lost_ns=now_ns,
+            )
+            self._open[symbol] = gap
+            begun.append(gap)
+        if begun:
+            self._put(begun)
+
+    def leave(self, symbols: Iterable[str], *, now_ns: int, exchange_at: ExchangeAt) -> list[Gap]:
+        """Note that these are not wanted any more; returns the losses that end with that."""
+        gone = list(symbols)
+        lost = [symbol for symbol in gone if symbol in self._open]
+        ended = self.confirm(lost, now_ns=now_ns, exchange_at=exchange_at)
+        for symbol in gone:
+            self._since.pop(symbol, None)
+            self._first.pop(symbol, None)
+        return ended
+
+    def bounds(self, gap: Gap, exchange_at: ExchangeAt) -> tuple[int, int] | None:
+        """Between which of the exchange's times rows are missing; None while that is unknown."""
+        began_ns, back_ns = self._began.get(gap.number), gap.back_ns
+        assert gap.end_ns is not None
+        if back_ns is None or exchange_at(back_ns) is None:
+            return None
+        start_ns = gap.start_ns if began_ns is None else exchange_at(began_ns)
+        end_ns = gap.end_ns if gap.end_ns != back_ns else exchange_at(back_ns)
+        if start_ns is None or end_ns is None:
+            return None
+        return start_ns, max(start_ns, end_ns)
+
+    def owed_from(self, symbol: str, exchange_at: ExchangeAt) -> int:
+        """The exchange's time before which nothing of this symbol is owed."""
+        first_ns = self._first.get(symbol)
+        return (exchange_at(first_ns) if first_ns is not None else None) or 0
+
+    def note(self, gaps: Iterable[Gap]) -> None:
+        """Take over what became of losses that are over."""
+        changed = list(gaps)
+        for gap in changed:
+            if gap.state in ("repaired", "missed"):
+                self._over.pop(gap.number, None)
+                self._began.pop(gap.number, None)
+            else:
+                self._over[gap.number] = gap
+        if changed:
+            self._put(changed)
+
+    def change(self, gaps: Iterable[Gap], **changes: Any) -> list[Gap]:
+        """Make the same change to several losses; returns them as they are then."""
+        changed = [replace(gap, **changes) for gap in gaps]
+        self.note(changed)
+        return changed

@@ -1,0 +1,149 @@
+"""Whether what a stream says is still true: how fresh each symbol is, and what the market does.
+
+A connection can be open, answer pings, and carry nothing. Once a second each (channel, symbol)
+is judged by its own rhythm and by the trading calendar. A suspicion is checked against the REST
+interface, and only a proven miss is a reason to make the connection anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from alpaca_nb.clock import Clock
+from alpaca_nb.data.status import MarketStatus
+from alpaca_nb.errors import AlpacaError
+from alpaca_nb.feed.calendar import TradingCalendar
+from alpaca_nb.feed.freshness import Pulse, joint_silence
+from alpaca_nb.feed.repair import Time
+from alpaca_nb.feed.routes import Routes
+from alpaca_nb.wire.codec import time_ns
+
+if TYPE_CHECKING:
+    from alpaca_nb.feed.repair import Source
+
+SWEEP_S = 1.0
+CHECK_EVERY_S = 5.0
+"""How often at most the REST interface is asked about a suspicion."""
+CLOCK_EVERY_S = 900.0
+"""How often the exchange's clock is asked for."""
+
+_CHECKED_AT_ONCE = 50
+_CHECKED_CHANNELS = ("quotes", "trades", "bars")
+_SECOND_NS = 1_000_000_000
+
+
+class Watch:
+    """Judges the freshness of a stream's symbols; runs on the stream's loop.
+
+    `on_mute` is called with the reason when it is proven that something did not come.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        source: Callable[[], Source | str],
+        time: Time,
+        clock: Clock,
+        *,
+        is_live: Callable[[], bool],
+        on_mute: Callable[[str], None],
+        on_sweep: Callable[[], None],
+        sweep_s: float = SWEEP_S,
+    ) -> None:
+        self._routes = routes
+        self._source = source
+        self._time = time
+        self._clock = clock
+        self._is_live = is_live
+        self._on_mute = on_mute
+        self._on_sweep = on_sweep
+        self._sweep_s = sweep_s
+        self.calendar = TradingCalendar()
+        self.feed = ""
+        self._checked_s = float("-inf")
+
+    @property
+    def market(self) -> MarketStatus:
+        """What the exchanges are doing; unknown until the calendar is loaded or asked."""
+        now_ns = self._time.now_ns()
+        return MarketStatus() if now_ns is None else self.calendar.at(now_ns, feed=self.feed)
+
+    def restart(self, speed: float | None) -> None:
+        """Count every silence from now on, in the time of a source with this speed."""
+        now_s = self._clock.monotonic()
+        for _, _, slot in self._routes.slots():
+            slot.pulse.set_speed(speed)
+            slot.pulse.restart(now_s)
+
+    async def run(self) -> None:
+        """Judge every second, for as long as the connection lives."""
+        told_s = float("-inf")
+        while True:
+            await self._clock.sleep(self._sweep_s)
+            if not self._is_live():
+                continue
+            now_s = self._clock.monotonic()
+            if now_s - told_s >= CLOCK_EVERY_S:
+                told_s = now_s
+                await self._ask_the_time()
+            self._on_sweep()
+            silent = self._beat(now_s)
+            if silent and now_s - self._checked_s >= min(CHECK_EVERY_S, 5 * self._sweep_s):
+                self._checked_s = now_s
+                await self._check(silent)
+
+    def _beat(self, now_s: float) -> list[Pulse]:
+        """Move every pulse on; returns those whose silence wants to be checked."""
+        phase = self.market.phase
+        pulses = []
+        stale = []
+        for channel, _, slot in self._routes.slots():
+            slot.pulse.beat(now_s)
+            if channel.name in _CHECKED_CHANNELS:
+                pulses.append(slot.pulse)
+                if slot.pulse.verdict(now_s, phase) == "stale":
+                    stale.append(slot.pulse)
+        if not stale and phase == "open" and joint_silence(pulses, now_s):
+            # No one of them is suspicious, all of them together are.
+            return pulses
+        return stale
+
+    async def _ask_the_time(self) -> None:
+        source = self._source()
+        if isinstance(source, str):
+            return
+        try:
+            payload = await source.rest.market_clock()
+        except AlpacaError:
+            return  # the calendar knows without
+        self.calendar.note_clock(payload, self._clock.now_ns())
+
+    async def _check(self, silent: list[Pulse]) -> None:
+        source = self._source()
+        if isinstance(source, str):
+            return  # nothing to check against: it stays a suspicion, and is shown as one
+        by_channel: dict[str, list[Pulse]] = defaultdict(list)
+        for pulse in sorted(silent, key=lambda each: each.rate, reverse=True)[:_CHECKED_AT_ONCE]:
+            by_channel[pulse.channel].append(pulse)
+        for channel, pulses in by_channel.items():
+            before = {pulse.symbol: pulse.count for pulse in pulses}
+            try:
+                latest = await source.rest.latest(channel, list(before), feed=source.feed)
+            except AlpacaError:
+                continue
+            # What REST has may be on its way to us.
+            await self._clock.sleep(min(1.0, self._sweep_s))
+            for pulse in pulses:
+                message = latest.get(pulse.symbol)
+                if message is None or pulse.count != before[pulse.symbol] or pulse.last is None:
+                    continue
+                missed_ns = time_ns(message.timestamp) - time_ns(pulse.last.timestamp)
+                if missed_ns > 0:
+                    self._on_mute(
+                        f"The connection was open and mute: {pulse.symbol} {pulse.channel} have "
+                        f"gone on for {missed_ns / _SECOND_NS:.1f} s without reaching us."
+                    )
+                    return
+                pulse.note_verified(self._clock.monotonic())
