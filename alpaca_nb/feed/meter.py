@@ -218,9 +218,10 @@ class Meter:
             scaled_ns = elapsed_ns if speed is None else round(elapsed_ns * speed)
             estimate_ns = quickest.exchange_ns + scaled_ns
             if speed is None and self._dated is not None:
-                # The clock is known, so the quickest message was merely a late one.
+                # The clock is known, so the quickest message may have been merely a late one.
+                true_ns = now_ns - self._summarise().skew_ns
                 late_ns = self._designed_delay_ns + _LATE_NS
-                estimate_ns = max(estimate_ns, now_ns - self._summarise().skew_ns - late_ns)
+                estimate_ns = min(max(estimate_ns, true_ns - late_ns), true_ns + _TELLABLE_NS)
         return estimate_ns if newest_ns is None else max(estimate_ns, newest_ns)
 
     # -- inside --
