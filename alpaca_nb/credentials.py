@@ -45,8 +45,14 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self.reveal())
 
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+    def __bool__(self) -> bool:
+        """Whether there is any text."""
+        return bool(self.reveal())
+
+    def __reduce_ex__(self, protocol: Any = None) -> NoReturn:
         raise TypeError("A secret cannot be pickled or copied into a file.")
+
+    __reduce__ = __getstate__ = __reduce_ex__
 
     def __copy__(self) -> Secret:
         return self
@@ -79,6 +85,14 @@ class Credentials:
         return text
 
 
+def hide(text: str | Secret | None) -> Secret | None:
+    """Put a key out of sight: the first thing to do with one that was passed in as text.
+
+    Under the same name, so that no local variable holds the text: tracebacks may print them.
+    """
+    return text if text is None or isinstance(text, Secret) else Secret(str(text).strip())
+
+
 def find_credentials(
     api_key: str | Secret | None = None,
     api_secret: str | Secret | None = None,
@@ -90,14 +104,17 @@ def find_credentials(
     Returns None when there are none anywhere. Raises CredentialsError for half a pair:
     a lone key never falls back to another source.
     """
+    api_key, api_secret, oauth_token = hide(api_key), hide(api_secret), hide(oauth_token)
     if oauth_token is not None:
         if api_key is not None or api_secret is not None:
             raise BadInputError("Pass either oauth_token, or api_key and api_secret, not both.")
-        return Credentials(Secret("oauth"), _as_secret("oauth_token", oauth_token))
+        if not oauth_token:
+            raise BadInputError("oauth_token is empty; leave it out to use the environment's keys.")
+        return Credentials(Secret("oauth"), _check("oauth_token", oauth_token))
     if api_key is not None or api_secret is not None:
         return _pair(api_key, api_secret, "the arguments api_key and api_secret")
     key, secret = _first_set(KEY_VARIABLES), _first_set(SECRET_VARIABLES)
-    if key is not None or secret is not None:
+    if key or secret:
         return _pair(key, secret, f"the variables {KEY_VARIABLES[0]} and {SECRET_VARIABLES[0]}")
     return _from_keyring()
 
@@ -109,6 +126,7 @@ def require_credentials(
     oauth_token: str | Secret | None = None,
 ) -> Credentials:
     """The same, but raises CredentialsError when there are none."""
+    api_key, api_secret, oauth_token = hide(api_key), hide(api_secret), hide(oauth_token)
     credentials = find_credentials(api_key, api_secret, oauth_token=oauth_token)
     if credentials is None:
         raise CredentialsError(
@@ -118,23 +136,25 @@ def require_credentials(
     return credentials
 
 
-def _pair(key: str | Secret | None, secret: str | Secret | None, where: str) -> Credentials:
+def _pair(key: Secret | None, secret: Secret | None, where: str) -> Credentials:
     if not key or not secret:
         missing = "secret" if key else "key" if secret else "key and secret"
         raise CredentialsError(f"The {missing} is missing: {where} must both be set.")
-    return Credentials(_as_secret("api_key", key), _as_secret("api_secret", secret))
+    return Credentials(_check("key", key), _check("secret", secret))
 
 
-def _as_secret(name: str, value: str | Secret) -> Secret:
-    if isinstance(value, Secret):
-        return value
-    if not str(value).strip():
-        raise BadInputError(f"{name} is empty; leave it out to use the environment's keys.")
-    return Secret(str(value).strip())
+def _check(name: str, secret: Secret) -> Secret:
+    """Refuse what no header can hold: the HTTP library would quote it in its error."""
+    if not (secret.reveal().isascii() and secret.reveal().isprintable()):
+        raise BadInputError(
+            f"The {name} holds a character that no key of Alpaca has, such as a line end or a "
+            "letter outside ASCII; copy it again."
+        )
+    return secret
 
 
-def _first_set(names: tuple[str, ...]) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+def _first_set(names: tuple[str, ...]) -> Secret | None:
+    return next((found for name in names if (found := hide(os.environ.get(name)))), None)
 
 
 def _from_keyring() -> Credentials | None:
@@ -143,8 +163,8 @@ def _from_keyring() -> Credentials | None:
     except ImportError:
         return None
     try:
-        key = keyring.get_password(_KEYRING_SERVICE, "api_key")
-        secret = keyring.get_password(_KEYRING_SERVICE, "api_secret")
+        key = hide(keyring.get_password(_KEYRING_SERVICE, "api_key"))
+        secret = hide(keyring.get_password(_KEYRING_SERVICE, "api_secret"))
     except Exception:
         return None  # no usable keyring on this machine is the same as an empty one
     return _pair(key, secret, "the keyring's api_key and api_secret") if key or secret else None

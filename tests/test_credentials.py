@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import json
 import pickle
+import pprint
+import sys
 import traceback
+import types
 
+import IPython.lib.pretty
+import msgspec
 import pytest
 
-from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
+from alpaca_nb.credentials import (
+    Credentials,
+    Secret,
+    find_credentials,
+    hide,
+    require_credentials,
+)
 from alpaca_nb.errors import BadInputError, CredentialsError
 
 KEY, SECRET = "PKTESTKEY0000", "sEcReTtExT0000"
@@ -63,27 +76,100 @@ def test_an_oauth_token_stands_alone() -> None:
         require_credentials(KEY, SECRET, oauth_token="token0000")
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_blank_keys_are_none(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """White space is no key: it counts as missing, in arguments and in the environment."""
+    with pytest.raises(CredentialsError, match="secret is missing"):
+        find_credentials(KEY, blank)
+    with pytest.raises(BadInputError, match="oauth_token is empty"):
+        find_credentials(oauth_token=blank)
+    monkeypatch.setenv("APCA_API_KEY_ID", blank)
+    assert find_credentials() is None
+
+
+@pytest.mark.parametrize("odd", [f"{KEY}\nx", f"{KEY}é", f"{KEY}\udcff", f"{KEY}\0"])
+def test_odd_keys_are_refused_early(odd: str) -> None:
+    """What no header can hold is found where it is passed in."""
+    for arguments in ((odd, SECRET), (KEY, odd)):
+        with pytest.raises(BadInputError, match="copy it again"):
+            find_credentials(*arguments)
+    with pytest.raises(BadInputError, match="copy it again"):
+        find_credentials(oauth_token=odd)
+
+
+def test_keys_from_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed keyring is asked last; one that fails is the same as none."""
+    stored = {("alpaca_nb", "api_key"): KEY, ("alpaca_nb", "api_secret"): SECRET}
+
+    def get_password(service: str, name: str) -> str | None:
+        return stored[service, name]
+
+    monkeypatch.setitem(sys.modules, "keyring", types.SimpleNamespace(get_password=get_password))
+    found = find_credentials()
+    assert found == Credentials(Secret(KEY), Secret(SECRET))
+    stored.clear()
+    assert find_credentials() is None
+
+
+def test_passed_in_keys_are_hidden_at_once() -> None:
+    """`hide` wraps text, less the white space around it, and leaves a secret or nothing alone."""
+    secret = hide(f" {SECRET}\n")
+    assert secret == Secret(SECRET)
+    assert hide(secret) is secret
+    assert hide(None) is None
+    assert not hide(" ")
+
+
+def test_keys_in_others_words_are_struck_out() -> None:
+    """A server that repeats the keys in its answer does not get them shown."""
+    credentials = Credentials(Secret(KEY), Secret(SECRET))
+    told = credentials.without_keys(f"{KEY} and {SECRET} do not match")
+    assert told == "Secret(…) and Secret(…) do not match"
+
+
 def test_a_secret_never_shows() -> None:
-    """Not in repr, str, format, attributes or a traceback that prints locals."""
+    """Not in any spelling of it, nor among its attributes or in a traceback's locals."""
     secret = Secret(SECRET)
     credentials = Credentials(Secret(KEY), secret)
-    shown = f"{secret} {secret!r} {secret:>20} {credentials} {vars(Secret)} %s" % secret
-    shown += repr([getattr(secret, name, "") for name in dir(secret) if name != "reveal"])
+    shown = [
+        f"{secret} {secret!r} {secret:>20} {credentials}",
+        "{0} {0!s:>9} {0._reveal} {1.key}".format(secret, credentials),  # noqa: UP032
+        "%s %r %r" % (secret, secret, credentials),  # noqa: UP031
+        repr(vars(Secret)),
+        repr([getattr(secret, name, "") for name in dir(secret)]),
+        repr(dataclasses.asdict(credentials)),
+        repr(dataclasses.astuple(credentials)),
+        repr(copy.deepcopy(credentials)),
+        pprint.pformat(credentials),
+        IPython.lib.pretty.pretty({"keys": credentials}),
+        json.dumps({"key": secret}, default=str),
+        repr(credentials.__getstate__()),
+    ]
     try:
         raise ValueError(secret)
     except ValueError as error:
-        lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
-        shown += "".join(lines)
-    assert SECRET not in shown
-    assert KEY not in shown
-
-
-def test_a_secret_does_not_leave_by_pickle() -> None:
-    """Pickling is refused; copying within the process keeps it hidden."""
-    secret = Secret(SECRET)
+        shown += traceback.TracebackException.from_exception(error, capture_locals=True).format()
     with pytest.raises(TypeError):
-        pickle.dumps(secret)
+        vars(secret)
+    assert SECRET not in "\n".join(shown)
+    assert KEY not in "\n".join(shown)
+
+
+def test_a_secret_does_not_leave_the_process() -> None:
+    """No serializer gets it: they raise. Copies within the process keep it hidden."""
+    secret = Secret(SECRET)
+    credentials = Credentials(Secret(KEY), secret)
+    for write in (pickle.dumps, json.dumps, msgspec.json.encode, msgspec.msgpack.encode):
+        for hidden in (secret, credentials):
+            with pytest.raises(TypeError):
+                write(hidden)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError):
+            pickle.dumps(secret, protocol)
+    for state in (secret.__getstate__, secret.__reduce__):
+        with pytest.raises(TypeError):
+            state()
     assert copy.copy(secret) is secret
     assert copy.deepcopy(secret) == secret
-    assert secret == Secret(SECRET)
+    assert copy.copy(credentials) == credentials
     assert hash(secret) == hash(Secret(SECRET))

@@ -1,0 +1,221 @@
+"""No key shows in what an error leaves behind, however much of it somebody prints."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import re
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import pytest
+from IPython.core.ultratb import VerboseTB
+
+from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
+from alpaca_nb.errors import AlpacaError, RestError, StreamError
+from alpaca_nb.feed.client import StreamClient
+from alpaca_nb.feed.rest import LatestQuote, RestClient
+from alpaca_nb.sim.server import LocalSimulator
+
+KEY, SECRET = "PKKEYINTESTS0000", "sEcReTiNtEsTs0000"
+CREDENTIALS = Credentials(Secret(KEY), Secret(SECRET))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all that it hangs on, also what a traceback would not print."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, each.__context__]
+
+
+def without_tests(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame that is none of this file's, which names the keys."""
+    while frames is not None and Path(frames.tb_frame.f_code.co_filename) == Path(__file__):
+        frames = frames.tb_next
+    return frames
+
+
+def shown(error: BaseException) -> str:
+    """All that anybody prints of an error: texts, attributes, tracebacks with local variables."""
+    texts: list[str] = []
+    for each in causes(error):
+        frames = without_tests(each.__traceback__)
+        told = traceback.TracebackException(type(each), each, frames, capture_locals=True)
+        texts += [str(each), repr(each), repr(each.args), repr(vars(each)), *told.format()]
+        if frames is not None:
+            verbose = VerboseTB(include_vars=True).text(type(each), each, frames)
+            texts.append(re.sub(r"\x1b\[[0-9;]*m", "", verbose))
+    return "\n".join(texts)
+
+
+def assert_hidden(text: str) -> None:
+    """No key, secret or token of these tests is in the text."""
+    found = re.findall(r".*(?:KEYINTESTS|sEcReTiNtEsTs).*", text)
+    assert found == []
+
+
+def test_the_check_can_fail() -> None:
+    """A key in a local variable of a frame in between is found."""
+
+    def leak(secret: str) -> None:
+        re.compile("(" + secret)
+
+    with pytest.raises(re.error) as caught:
+        leak(SECRET)
+    assert SECRET in shown(caught.value)
+
+
+# -- REST --------------------------------------------------------------------------------
+
+
+def respond(*args: Any, **kwargs: Any) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda request: httpx.Response(*args, **kwargs)
+
+
+def fail(kind: type[httpx.RequestError]) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = dict(request.headers)
+        raise kind(f"with the request {headers}", request=request)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [respond(401, json={"message": f"unknown key {KEY}"}), respond(403, text=f"<p>{SECRET}</p>"),
+     respond(200, text="<p>log in</p>"), respond(200, json={"quotes": 5}), respond(429),
+     respond(500), fail(httpx.ConnectError), fail(httpx.ReadTimeout),
+     fail(httpx.LocalProtocolError), respond(200, headers={"Content-Encoding": "gzip"}, text="x")],
+)  # fmt: skip
+def test_a_failed_request(answer: Callable[[httpx.Request], httpx.Response]) -> None:
+    """Whatever the server says and the library raises, the error holds no key."""
+    rest = RestClient(CREDENTIALS, data_url="http://a.test", transport=httpx.MockTransport(answer))
+    with pytest.raises(RestError) as caught:
+        LatestQuote(rest).get("AMD")
+    assert_hidden(shown(caught.value) + repr(rest))
+
+
+@asynccontextmanager
+async def server(reply: bytes) -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """A server that sends the same to every request: its address, and whether it was asked."""
+    asked = asyncio.Event()
+    serving: set[Any] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            writer.write(reply)
+            await reader.read()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield "http://{}:{}".format(*listening.sockets[0].getsockname()), asked
+        await asyncio.gather(*serving)
+
+
+@pytest.mark.parametrize("secret", [f"{SECRET}\nx", f"{SECRET}é", f"{SECRET}\udcff"])
+async def test_a_key_that_no_header_can_hold(secret: str) -> None:
+    """The library's error quotes such a key; ours does not."""
+    hidden = Credentials(Secret(KEY), Secret(secret))
+    del secret
+    async with server(b"") as (url, _):
+        rest = RestClient(hidden, data_url=url)
+        with pytest.raises(RestError) as caught:
+            await rest.latest("quotes", "AMD", feed="iex", patient=False)
+        await rest.aclose()
+    assert_hidden(shown(caught.value))
+
+
+async def test_a_cancelled_request() -> None:
+    """Interrupted while it waits for an answer, the library's frames do not come along."""
+    async with server(b"") as (url, asked):
+        rest = RestClient(CREDENTIALS, data_url=url)
+        task = asyncio.ensure_future(rest.latest("quotes", "AMD", feed="iex"))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        await rest.aclose()
+    told = shown(caught.value)
+    assert "_ask" in told
+    assert "httpcore" not in told
+    assert_hidden(told)
+
+
+async def test_no_request_is_logged_with_its_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """On the lowest level of every logger, requests are without their headers."""
+    caplog.set_level(logging.DEBUG)
+    async with server(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"quotes":{}}') as (url, _):
+        rest = RestClient(CREDENTIALS, data_url=url)
+        assert await rest.latest("quotes", "AMD", feed="iex") == {}
+        await rest.aclose()
+    assert "HTTP Request: GET" in caplog.text
+    assert "send_request_headers" in caplog.text
+    assert_hidden(caplog.text)
+
+
+# -- where keys are passed in ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        functools.partial(find_credentials, KEY),
+        functools.partial(require_credentials, None, SECRET),
+        functools.partial(require_credentials, KEY, f"{SECRET}é"),
+        functools.partial(require_credentials, KEY, oauth_token=SECRET),
+        functools.partial(require_credentials, oauth_token=f"{SECRET}\n{SECRET}"),
+    ],
+    ids=["no secret", "no key", "odd secret", "both", "odd token"],
+)
+def test_keys_that_cannot_be_used(call: Callable[[], Any]) -> None:
+    """The error about bad keys holds none of them, nor do the frames that it passes."""
+    with pytest.raises(AlpacaError) as caught:
+        call()
+    assert_hidden(shown(caught.value))
+
+
+@pytest.mark.parametrize("broken", ["APCA_API_KEY_ID", "APCA_API_SECRET_KEY"])
+def test_keys_of_the_environment_that_cannot_be_used(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same for those of the environment."""
+    monkeypatch.setenv("APCA_API_KEY_ID", KEY)
+    monkeypatch.setenv("APCA_API_SECRET_KEY", SECRET)
+    monkeypatch.setenv(broken, " ")
+    with pytest.raises(AlpacaError) as caught:
+        require_credentials()
+    assert_hidden(shown(caught.value))
+
+
+# -- streams -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"header_auth": True}, {"codec": "json"}])
+def test_a_refused_stream(options: Any) -> None:
+    """Keys that the server refuses are in neither the error nor the client."""
+    with LocalSimulator(port=0, speed=20, key="other", secret="other") as simulator:
+        client = StreamClient(
+            api_key=KEY, api_secret=SECRET, url=f"{simulator.url}/v2/iex", **options
+        )
+        with pytest.raises(StreamError) as caught:
+            client.connect()
+    told = [
+        shown(error) for error in (caught.value, *client.errors) if isinstance(error, Exception)
+    ]
+    assert_hidden("\n".join([*told, repr(client), repr(vars(client)), repr(client.status)]))
