@@ -70,6 +70,7 @@ class Pulse:
         "_rate_count",
         "_rate_s",
         "_rhythm",
+        "_since",
         "_speed",
         "_told_speed",
         "channel",
@@ -96,7 +97,7 @@ class Pulse:
         self._speed = 1.0
         self._phase: Phase | None = None
         # From here on in seconds of the source; minus infinity where there was none yet.
-        self._beat = self._active = self._excused = -math.inf
+        self._beat = self._active = self._since = self._excused = -math.inf
         self._doublings = 0
         self._rate_count = self._rate_s = 0.0
         self._rhythm: _Rhythm = _NO_RHYTHM
@@ -121,7 +122,7 @@ class Pulse:
 
     def restart(self, now_s: float) -> None:
         """Count the silence from now on, as after a lost connection; it is not learned."""
-        self._active = self._excused = now_s * self._speed
+        self._since = self._excused = now_s * self._speed
         self._doublings = 0
 
     def note_verified(self, now_s: float) -> None:
@@ -137,10 +138,9 @@ class Pulse:
         """How much the last message can be trusted to be the newest there is."""
         now = now_s * self._speed
         if phase != self._phase:
-            # What was normal before says nothing of now: the market opened, or closed.
+            # What was silent before says nothing of now: the market opened, or closed.
             self._phase = phase
-            self._active = max(self._active, now)
-            self._excused = now
+            self._since = self._excused = now
         if phase == "closed":
             return "closed"
         if self.count == 0:
@@ -166,7 +166,7 @@ class Pulse:
         self._told_speed = speed
         self._speed = speed or 1.0
         self._phase = None
-        self._beat = self._active = self._excused = -math.inf
+        self._beat = self._active = self._since = self._excused = -math.inf
         self._doublings = 0
         self._rate_count = self._rate_s = 0.0
         if speed == 0:
@@ -182,11 +182,11 @@ class Pulse:
         before = now if self._beat == -math.inf else self._beat * self._speed
         # Only their number is known, so they are taken to be spread evenly.
         step = (now - before) / (messages + 1)
-        active, self._active = self._active, now - step
+        start, self._active = max(self._active, self._since), now - step
         self._doublings = 0
-        if active == -math.inf:
+        if start == -math.inf:
             return
-        silence = max(0.0, before + step - active)
+        silence = max(0.0, before + step - start)
         self._rate_count += messages
         self._rate_s += silence + (messages - 1) * step
         if self._rate_s > _RATE_S and self._rate_count > _RATE_MESSAGES:
@@ -206,12 +206,12 @@ class Pulse:
 def joint_silence(pulses: Iterable[Pulse], now_s: float) -> bool:
     """Whether so many are silent at once that the connection is to blame.
 
-    Several silences that are each still normal are together too much of a coincidence;
-    this is known seconds before any verdict is "stale". Only quotes and trades count,
-    and each symbol once, because its quotes and trades fall silent together.
+    Silences that are each still normal are together too much of a coincidence; this is
+    known seconds before any verdict is "stale". Only quotes and trades count, and each
+    symbol once, because its quotes and trades fall silent together.
     """
-    evidence: dict[str, float] = {}
-    onsets_per_s = 0.0
+    shortest = math.inf
+    onsets: dict[str, float] = {}
     for pulse in pulses:
         ticks = pulse._rhythm
         if not isinstance(ticks, _Ticks) or pulse.count == 0:
@@ -219,15 +219,15 @@ def joint_silence(pulses: Iterable[Pulse], now_s: float) -> bool:
         silence = now_s * pulse._speed - max(pulse._active, pulse._excused)
         if silence <= ticks.floor:
             return False
-        if ticks.patience == math.inf:
-            continue
-        waits = silence / ticks.wait / 2.0**pulse._doublings
-        evidence[pulse.symbol] = max(evidence.get(pulse.symbol, 0.0), min(waits, _EVIDENCE))
-        onsets_per_s += 1 / ticks.wait
-    if len(evidence) < 2:
+        shortest = min(shortest, silence)
+        onset = 0.5**pulse._doublings / ticks.wait
+        onsets[pulse.symbol] = max(onsets.get(pulse.symbol, 0.0), onset)
+    if len(onsets) < 2 or not (total := sum(onsets.values())):
         return False
-    # For independent silences this is the logarithm of how rarely they come together.
-    return sum(evidence.values()) > math.log(max(1.0, _ALARM_EVERY_S * onsets_per_s))
+    # The logarithm of how rarely all are silent for as long as the shortest of these
+    # silences; no symbol alone can bring it about.
+    evidence = sum(min(shortest * onset, _EVIDENCE) for onset in onsets.values())
+    return evidence > max(1.0, math.log(_ALARM_EVERY_S * total))
 
 
 class _Rhythm(Protocol):
@@ -302,7 +302,7 @@ class _Ticks:
         self.floor = floor
         self.patience = math.inf
         self.wait = math.inf
-        """The mean wait, with all caution."""
+        """The mean wait, with all caution; infinite while unknown."""
         self._seen = 0
         self._caution = 1.0
         self._epochs = deque([_FIRST_EPOCH], maxlen=_EPOCHS)
@@ -344,10 +344,9 @@ class _Ticks:
         # The mean of the squares over twice the mean: each silence weighs by its length.
         wait = (squares + self._squares) / (2 * (time + self._time))
         usual = wait * max(1.0, math.log(_ALARM_EVERY_S / wait)) * self._caution
-        if usual > LONGEST_S or self._seen < _ENOUGH_MESSAGES:
-            self.patience = math.inf
+        if self._seen < _ENOUGH_MESSAGES:
             return
         longest = max(longest, self._longest) * _MARGIN * self._caution
         patience = max(usual, min(longest, LONGEST_S))
-        self.patience = max(patience, self.floor)
+        self.patience = max(patience, self.floor) if usual <= LONGEST_S else math.inf
         self.wait = wait * self._caution * patience / usual
