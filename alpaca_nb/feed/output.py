@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, Token
 from typing import Any, Literal
@@ -24,6 +24,8 @@ LINES_KEPT = 500
 
 LINE_LENGTH = 1_000
 """How many characters of a line are kept."""
+
+Level = Literal["output", "info", "error"]
 
 
 class OutputLog:
@@ -55,11 +57,9 @@ class OutputLog:
         with self._lock:
             return tuple(self._lines)
 
-    def add(
-        self, source: str, text: str, level: Literal["output", "info", "error"] = "info"
-    ) -> None:
+    def add(self, source: str, text: str, level: Level = "info") -> None:
         """Add a text, line by line; what is too long is cut and says so."""
-        self._add(source, [_Line(line).take() for line in text.splitlines()], level)
+        self._add_lines(source, text.splitlines(), level)
 
     def capture(self, source: str) -> Capture:
         """While this context lasts, what its code prints becomes lines under this source.
@@ -69,15 +69,18 @@ class OutputLog:
         """
         return Capture(self, source)
 
-    def _add(
-        self, source: str, texts: list[str], level: Literal["output", "info", "error"]
-    ) -> None:
-        now_ns = self._clock.now_ns()
+    def _add_lines(self, source: str, lines: list[str], level: Level) -> None:
         with self._lock:
             # Of a flood only those lines are made that are kept.
-            for text in texts[-self._limit :]:
-                self._lines.append(LogLine(now_ns, source, text, level))
-            self._version += len(texts)
+            kept = lines[-self._limit :]
+            self._version += len(lines) - len(kept)
+            for line in kept:
+                self._add_line(source, _Line(line).take(), level)
+
+    def _add_line(self, source: str, text: str, level: Level) -> None:
+        with self._lock:
+            self._lines.append(LogLine(self._clock.now_ns(), source, text, level))
+            self._version += 1
 
 
 class Capture:
@@ -108,11 +111,8 @@ class Capture:
             line.append(first)
             if others:
                 *complete, rest = others
-                self._log._add(
-                    self._source,
-                    [line.take(), *(_Line(each).take() for each in complete)],
-                    "output",
-                )
+                self._log._add_line(self._source, line.take(), "output")
+                self._log._add_lines(self._source, complete, "output")
                 line.append(rest)
         return len(text)
 
@@ -121,7 +121,7 @@ class Capture:
         with self._log._lock:
             for line in self._begun.values():
                 if line:
-                    self._log._add(self._source, [line.take()], "output")
+                    self._log._add_line(self._source, line.take(), "output")
             self._begun.clear()
 
 
@@ -163,22 +163,23 @@ _CAPTURE: ContextVar[Capture | None] = ContextVar("alpaca_nb output of handlers"
 class _Router:
     """Stands in for `sys.stdout` or `sys.stderr`."""
 
-    # A slot, so that setting it is one step for the interpreter; see _place_router.
-    __slots__ = ("_name", "stream")
-
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self.stream: Any = None
+        """Where everything goes that no handler writes; set when it is put in place."""
+        self._write = _Write(self, None)
 
-    def write(self, text: str) -> Any:
-        capture = _CAPTURE.get()
-        if capture is None:
-            return self.stream.write(text)
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        return capture.write(self._name, text)
+    @property
+    def write(self) -> _Write:
+        return self._write
 
-    def writelines(self, lines: Any) -> None:
+    @write.setter
+    def write(self, write: Callable[[str], Any]) -> None:
+        # IPython wraps `sys.stdout.write` for each cell, to record what the cell printed,
+        # and sets it back after. Handlers must not go through the wrapping.
+        self._write = write if isinstance(write, _Write) else _Write(self, write)
+
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
@@ -189,6 +190,22 @@ class _Router:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+class _Write:
+    """A router's `write`: to the log what a handler writes, everything else on."""
+
+    def __init__(self, router: _Router, pass_on: Callable[[str], Any] | None) -> None:
+        self._router = router
+        self._pass_on = pass_on
+
+    def __call__(self, text: str) -> Any:
+        capture = _CAPTURE.get()
+        if capture is None:
+            return (self._pass_on or self._router.stream.write)(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        return capture.write(self._router.name, text)
 
 
 class _Routing:
