@@ -4,12 +4,14 @@ import { type BokehCarrier, loadBokeh } from "./bokeh";
 import type { ChartState } from "./chartmodel";
 import { ChartView } from "./chartview";
 import { type Channel, Link } from "./link";
+import { Log } from "./log";
 import type { Status } from "./model";
 import { ChartRows } from "./series";
 
 /** Called by anywidget once per widget, so that all its views share one series of rows. */
 export default () => {
   const views = new Set<ChartView>();
+  const log = new Log();
   let rows: ChartRows | undefined;
   let status: Status | null = null;
   let link: Link | undefined;
@@ -24,7 +26,11 @@ export default () => {
       },
       status(next) {
         status = next;
+        log.take(next.log);
         for (const { badge } of views) badge.update(next);
+      },
+      visible(visible) {
+        for (const { badge } of views) badge.listening(visible);
       },
     });
     return link.listen();
@@ -32,7 +38,7 @@ export default () => {
 
   function render({ model, el, host }: RenderProps<ChartState>): () => void {
     if (rows === undefined) throw new Error("This chart was drawn before it was initialized.");
-    const view = new ChartView(model, rows, (ms) => link?.painted(ms));
+    const view = new ChartView(model, rows, log, (ms) => link?.painted(ms));
     views.add(view);
     el.append(view.root);
     if (status !== null) view.badge.update(status);

@@ -4,7 +4,9 @@ import { Badge } from "./badge";
 import type { Bokeh } from "./bokeh";
 import chartCss from "./chart.css";
 import type { ChartState } from "./chartmodel";
+import { element, setText } from "./dom";
 import { Follow } from "./follow";
+import type { Log } from "./log";
 import { compose, save } from "./picture";
 import { Plot } from "./plot";
 import { type Reading, readings } from "./readout";
@@ -54,8 +56,13 @@ export class ChartView {
   #armed = false;
   #hiding: ReturnType<typeof setTimeout> | undefined;
 
-  /** `painted` is told how long each drawing took. */
-  constructor(model: AnyModel<ChartState>, rows: ChartRows, painted: (drawMs: number) => void) {
+  /** `log` holds what the stream's statuses brought; `painted` is told how long drawing took. */
+  constructor(
+    model: AnyModel<ChartState>,
+    rows: ChartRows,
+    log: Log,
+    painted: (drawMs: number) => void,
+  ) {
     this.#model = model;
     this.#rows = rows;
     this.#painted = painted;
@@ -63,7 +70,7 @@ export class ChartView {
     this.#volume = VOLUME[this.#channel];
     this.#follow = new Follow(model.get("window_ms"));
     this.#undress = dress(this.root, [chartCss], () => this.#paint());
-    this.badge = new Badge(this.root);
+    this.badge = new Badge(this.root, log);
     this.#build();
     const renamed = () => {
       this.#entitle();
@@ -203,7 +210,7 @@ export class ChartView {
     const width = this.#model.get("width");
     if (width !== null) this.root.style.width = `${width + 6}px`;
     const bar = element("div", "anb-bar");
-    const [line, detail] = this.badge.elements;
+    const [line, ...below] = this.badge.elements;
     bar.append(this.#title, line);
     const chart = element("div", "anb-chart anb-content");
     const tools = element("div", "anb-tools");
@@ -216,7 +223,7 @@ export class ChartView {
     const header = element("header", "");
     header.append(this.#readout, tools);
     chart.append(header, this.#target, this.#hint, this.#message);
-    this.root.append(bar, detail, chart);
+    this.root.append(bar, ...below, chart);
     this.#listen(this.#followButton, "click", () => this.#resume());
     this.#listen(picture, "click", () => this.#save());
     this.#listenToPointer();
@@ -314,12 +321,6 @@ function showReading(place: HTMLElement, reading: Reading | undefined): void {
   place.style.setProperty("--anb-reading", reading.tone ? `var(--anb-${reading.tone})` : null);
 }
 
-function element(tag: string, name: string): HTMLElement {
-  const made = document.createElement(tag);
-  made.className = name;
-  return made;
-}
-
 function strong(text: string): HTMLElement {
   const made = element("strong", "");
   made.textContent = text;
@@ -332,8 +333,4 @@ function button(text: string, title: string): HTMLButtonElement {
   made.textContent = text;
   made.title = title;
   return made;
-}
-
-function setText(node: Node | null, text: string): void {
-  if (node !== null && node.textContent !== text) node.textContent = text;
 }

@@ -52,6 +52,18 @@ export function minuteOfDay(ms: number): string {
   return Number.isFinite(ms) ? newYork(ms).toISOString().slice(11, 16) : NOTHING;
 }
 
+/** New York time to the second: 09:30:01. */
+export function secondOfDay(ms: number): string {
+  return timeOfDay(ms).slice(0, 8);
+}
+
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"] as const;
+
+/** A time within a week of now, as New York says it: Mon 09:30 ET. */
+export function weekday(ms: number): string {
+  return Number.isFinite(ms) ? `${DAYS[newYork(ms).getUTCDay()]} ${minuteOfDay(ms)} ET` : NOTHING;
+}
+
 /** New York's date: 2026-09-21. */
 export function date(ms: number): string {
   return Number.isFinite(ms) ? newYork(ms).toISOString().slice(0, 10) : NOTHING;
@@ -71,6 +83,14 @@ export function age(seconds: number): string {
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+/** A length of time in the unit that fits: 400 ms, 1.4 s, 12 s, 3 min, 1.5 h. */
+export function span(seconds: number): string {
+  if (seconds < 9.95) return lag(seconds);
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  if (seconds < 3570) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 360) / 10} h`;
 }
 
 /** Messages a second: 0.4/s, 12/s, 1,204/s. */

@@ -7,6 +7,7 @@
  * as text.
  */
 import type { Cell, Rows } from "./columns";
+import { element } from "./dom";
 import { count } from "./format";
 import { type ColumnSpec, type Fitted, fitColumns, layout } from "./layout";
 
@@ -255,10 +256,4 @@ function cellFor(spec: ColumnSpec, role: string): HTMLElement {
   if (spec.tone !== undefined) cell.dataset["tone"] = spec.tone;
   if (spec.ticks) cell.dataset["ticks"] = "";
   return cell;
-}
-
-function element(tag: string, name: string): HTMLElement {
-  const made = document.createElement(tag);
-  made.className = name;
-  return made;
 }

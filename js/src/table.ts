@@ -5,6 +5,7 @@ import { KeyedRows, makeRows, type Rows } from "./columns";
 import { Grid } from "./grid";
 import gridCss from "./grid.css";
 import { type Channel, Link } from "./link";
+import { Log } from "./log";
 import type { Status, TableState } from "./model";
 import { dress } from "./theme";
 
@@ -18,6 +19,7 @@ interface View {
 /** Called by anywidget once per widget, so that all its views share one store. */
 export default () => {
   const views = new Set<View>();
+  const log = new Log();
   let rows: Rows | null = null;
   let symbols: readonly string[] = [];
   let status: Status | null = null;
@@ -51,6 +53,7 @@ export default () => {
     },
     status(next) {
       status = next;
+      log.take(next.log);
       for (const { badge } of views) badge.update(next);
     },
     visible(visible) {
@@ -81,7 +84,7 @@ export default () => {
   function render({ model, el }: RenderProps<TableState>): () => void {
     const root = document.createElement("div");
     const undress = dress(root, [gridCss]);
-    const badge = new Badge(root);
+    const badge = new Badge(root, log);
     const heading = document.createElement("div");
     entitle(heading, model.get("title"));
     const grid = new Grid({
@@ -91,9 +94,9 @@ export default () => {
     });
     const bar = document.createElement("div");
     bar.className = "anb-bar";
-    const [line, detail] = badge.elements;
+    const [line, ...below] = badge.elements;
     bar.append(heading, line);
-    root.append(bar, detail, grid.element);
+    root.append(bar, ...below, grid.element);
     el.append(root);
 
     const view = { badge, grid, heading };

@@ -1,101 +1,44 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Badge, wording } from "../src/badge";
-import type { Status, StreamState } from "../src/model";
-import { LIVE } from "./fixtures";
+import { Badge } from "../src/badge";
+import { KEPT, Log } from "../src/log";
+import type { LogLine, Status } from "../src/model";
+import { LIVE, STATUSES } from "./fixtures";
 
 const live = (fields: Partial<Status> = {}): Status => ({ ...LIVE, ...fields });
 
-function facts(status: Status, age: number | null = 0): string[] {
-  return wording(status, age, 0, status.rate).facts.map((fact) =>
-    `${fact.label} ${fact.value}`.trim(),
-  );
+let now = 0;
+let log: Log;
+let badge: Badge;
+let root: HTMLElement;
+const text = () => root.textContent ?? "";
+
+function find(selector: string): HTMLElement {
+  const found = root.querySelector<HTMLElement>(selector);
+  if (found === null) throw new Error(`There is no ${selector}.`);
+  return found;
 }
 
-describe("wording", () => {
-  it("says what a live stream does", () => {
-    const words = wording(LIVE, 0.4, 0, 100);
-    expect([words.word, words.tone, words.stale]).toEqual(["Live", "good", false]);
-    expect(words.feed).toBe("IEX");
-    expect(words.origin).toBe("");
-    expect(facts(LIVE, 0.4)).toEqual(["100/s", "lag 12 ms", "last 0 s ago"]);
-  });
-
-  it.each([
-    ["simulated", "SIMULATED"],
-    ["replay", "REPLAY"],
-  ] as const)("marks what is %s", (origin, label) => {
-    expect(wording(live({ origin }), 0, 0, 1).origin).toBe(label);
-  });
-
-  it("has another word and another shape for each state", () => {
-    const states: StreamState[] = [
-      "connecting",
-      "waiting",
-      "live",
-      "reconnecting",
-      "stopped",
-      "failed",
-    ];
-    const said = states.map((state) => wording(live({ state }), 0, 0, 1));
-    expect(new Set(said.map((words) => words.word)).size).toBe(states.length);
-    expect(new Set(said.map((words) => words.mark)).size).toBe(states.length);
-  });
-
-  it.each([
-    [4, 100, false],
-    [6, 100, true],
-    // A stream that speaks once in ten seconds is not stale after twenty.
-    [20, 0.1, false],
-    [101, 0.1, true],
-  ])("after %d s without data at a usual rate of %d: stale %s", (age, rate, stale) => {
-    expect(wording(live({ rate: 0 }), age, 0, rate).stale).toBe(stale);
-  });
-
-  it("takes the kernel's silence for what it is, whatever it said last", () => {
-    const words = wording(LIVE, 0, 7, 100);
-    expect([words.word, words.tone, words.stale]).toEqual(["No word from the kernel", "bad", true]);
-    expect(words.detail).toContain("7 s ago");
-  });
-
-  it("numbers of a stream that is not live are old numbers", () => {
-    expect(wording(live({ state: "reconnecting" }), 1, 0, 1).stale).toBe(true);
-    expect(wording(live({ state: "connecting", received: 0 }), null, 0, 0).stale).toBe(false);
-  });
-
-  it("says what went wrong", () => {
-    expect(wording(live({ state: "failed", detail: "Wrong keys." }), 1, 0, 1).detail).toBe(
-      "Wrong keys.",
-    );
-    expect(facts(live({ reconnects: 2, unreadable: 1 }))).toContain("reconnects 2");
-    expect(facts(live({ unreadable: 1 }))).toContain("unreadable 1");
-  });
+beforeEach(() => {
+  vi.useFakeTimers();
+  now = 0;
+  root = document.createElement("div");
+  log = new Log();
+  badge = new Badge(root, log, () => now);
+  root.append(...badge.elements);
 });
 
+afterEach(() => {
+  badge.destroy();
+  vi.useRealTimers();
+});
+
+function wait(seconds: number): void {
+  now += seconds * 1000;
+  vi.advanceTimersByTime(seconds * 1000);
+}
+
 describe("Badge", () => {
-  let now = 0;
-  let badge: Badge;
-  let root: HTMLElement;
-  const text = () => root.textContent ?? "";
-
-  beforeEach(() => {
-    vi.useFakeTimers();
-    now = 0;
-    root = document.createElement("div");
-    badge = new Badge(root, () => now);
-    root.append(...badge.elements);
-  });
-
-  afterEach(() => {
-    badge.destroy();
-    vi.useRealTimers();
-  });
-
-  function wait(seconds: number): void {
-    now += seconds * 1000;
-    vi.advanceTimersByTime(seconds * 1000);
-  }
-
   it("goes on counting the age while nothing arrives", () => {
     badge.update(live({ age_s: 2 }));
     wait(2);
@@ -106,6 +49,16 @@ describe("Badge", () => {
     wait(3);
     expect(text()).toContain("Stale");
     expect(root.hasAttribute("data-stale")).toBe(true);
+  });
+
+  it("counts down while a place is waited for", () => {
+    badge.update(STATUSES.waiting);
+    expect(find(".anb-facts").textContent).toBe("gives up in 1 min 28 s");
+    wait(2.5);
+    expect(find(".anb-facts").textContent).toBe("gives up in 1 min 25 s");
+    badge.update({ ...STATUSES.waiting, waits_s: 1 });
+    wait(3);
+    expect(find(".anb-facts").textContent).toBe("gives up in 0 s");
   });
 
   it("shows that the kernel fell silent, and that it is back", () => {
@@ -127,6 +80,21 @@ describe("Badge", () => {
     expect(text()).toContain("Live");
   });
 
+  it("shows the most important warning, and all to the pointer", () => {
+    badge.update(STATUSES.troubled);
+    const warning = find(".anb-warning");
+    expect(warning.textContent).toBe("STALE MSFT +5");
+    expect(warning.dataset).toMatchObject({ kind: "stale", tone: "warn" });
+    expect(warning.title.split("\n")).toContain("1 gap missed");
+    badge.update(LIVE);
+    expect(warning.hidden).toBe(true);
+  });
+
+  it("says state and warning to those who listen, and no numbers", () => {
+    badge.update(STATUSES.troubled);
+    expect(find('[role="status"]').textContent).toBe("Live STALE MSFT +5");
+  });
+
   it("draws a sentence of the server as text", () => {
     badge.update(live({ state: "failed", detail: "<b>no</b>" }));
     expect(root.querySelector("b b")).toBeNull();
@@ -134,14 +102,116 @@ describe("Badge", () => {
   });
 
   it("touches nothing while nothing changes", () => {
-    badge.update(LIVE);
-    const before = root.querySelector(".anb-state")?.firstChild;
-    badge.update(LIVE);
-    expect(root.querySelector(".anb-state")?.firstChild).toBe(before);
+    find("button").click();
+    badge.update(STATUSES.troubled);
+    const observer = new MutationObserver(() => {});
+    observer.observe(root, { subtree: true, childList: true, characterData: true });
+    badge.update(STATUSES.troubled);
+    expect(observer.takeRecords()).toEqual([]);
   });
 
   it("stops counting when it is destroyed", () => {
     badge.destroy();
     expect(vi.getTimerCount()).toBe(0);
+  });
+});
+
+describe("the details", () => {
+  const open = () => find("button").click();
+  const panel = () => find(".anb-details");
+
+  function say(from: number, ...lines: Partial<LogLine>[]): void {
+    const line: LogLine = { time_ms: 0, source: "handler", level: "output", text: "said" };
+    log.take({ from, lines: lines.map((fields) => ({ ...line, ...fields })) });
+    badge.draw();
+  }
+
+  it("open and close with the badge, which says so", () => {
+    badge.update(STATUSES.troubled);
+    const button = find("button");
+    expect(panel().hidden).toBe(true);
+    expect(button.getAttribute("aria-expanded")).toBe("false");
+    expect(button.getAttribute("aria-controls")).toBe(panel().id);
+    button.click();
+    expect(panel().hidden).toBe(false);
+    expect(button.getAttribute("aria-expanded")).toBe("true");
+    find(".anb-facts").click();
+    expect(panel().hidden).toBe(true);
+  });
+
+  it("tell the stream's state, and follow it", () => {
+    open();
+    badge.update(STATUSES.troubled);
+    expect(panel().textContent).toContain("Dropped by handlers1,204");
+    expect(panel().textContent).toContain("XYZ trades: The plan allows 30 symbols.");
+    badge.update(STATUSES.live);
+    expect(panel().textContent).toContain("Dropped by handlers0");
+    expect(find(".anb-notes").hidden).toBe(true);
+    wait(2);
+    expect(panel().textContent).toContain("Last message2 s ago");
+  });
+
+  it("can be opened before anything is known", () => {
+    open();
+    expect(find(".anb-nothing").hidden).toBe(false);
+    badge.update(LIVE);
+    expect(panel().textContent).toContain("Connection");
+  });
+
+  it("draw the log as text, line by line", () => {
+    log.take(STATUSES.troubled.log);
+    badge.update(STATUSES.troubled);
+    open();
+    const lines = root.querySelectorAll<HTMLElement>(".anb-line");
+    expect([...lines].map(({ dataset }) => dataset["level"])).toEqual(["output", "info", "error"]);
+    expect(lines[2]?.textContent).toContain("10:13:21");
+    expect(lines[2]?.textContent).toContain("ValueError: <b>no</b>");
+    expect(find(".anb-nothing").hidden).toBe(true);
+    expect(find(".anb-log").hidden).toBe(false);
+  });
+
+  it("follow the end of the log until somebody scrolls up", () => {
+    open();
+    const box = find(".anb-log");
+    Object.defineProperty(box, "clientHeight", { value: 100 });
+    Object.defineProperty(box, "scrollHeight", { get: () => box.childElementCount * 20 });
+    const scroll = (top: number) => {
+      box.scrollTop = top;
+      box.dispatchEvent(new Event("scroll"));
+    };
+    say(0, ...Array.from({ length: 20 }, () => ({})));
+    expect(box.scrollTop).toBe(400);
+    scroll(300);
+    say(20, {});
+    expect(box.scrollTop).toBe(420);
+    scroll(50);
+    say(21, {});
+    expect(box.scrollTop).toBe(50);
+    scroll(340);
+    say(22, {});
+    expect(box.scrollTop).toBe(460);
+  });
+
+  it("hold so many lines and no more", () => {
+    open();
+    for (let from = 0; from < 2 * KEPT; from += 50) {
+      say(from, ...Array.from({ length: 50 }, () => ({})));
+    }
+    expect(find(".anb-log").childElementCount).toBe(KEPT);
+  });
+
+  it("are announced by the number of errors nobody has seen", () => {
+    const unread = find(".anb-unread");
+    say(0, {}, {});
+    expect(unread.hidden).toBe(true);
+    say(2, { level: "error" });
+    expect(unread.textContent).toBe("1 error");
+    say(3, { level: "error" }, {});
+    expect(unread.textContent).toBe("2 errors");
+    open();
+    expect(unread.hidden).toBe(true);
+    say(5, { level: "error" });
+    open();
+    expect(unread.hidden).toBe(true);
   });
 });

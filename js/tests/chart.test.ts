@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { SourceData } from "../src/bokeh";
 import chart from "../src/chart";
 import type { ChartState } from "../src/chartmodel";
+import { STATUSES } from "./fixtures";
 
 /** A Bokeh model that remembers what was set. */
 function model(name: string, properties: Record<string, unknown> = {}) {
@@ -282,6 +283,31 @@ describe("a chart", () => {
     inner?.dispatchEvent(new Event("pointerdown", { bubbles: true }));
     inner?.dispatchEvent(new WheelEvent("wheel", { bubbles: true }));
     expect(heard).toHaveBeenCalledOnce();
+  });
+
+  it("tells the details of its stream and the log above the figure", async () => {
+    const { el, fire } = await drawn();
+    fire("msg:custom", { kind: "status", status: STATUSES.troubled }, []);
+    el.querySelector<HTMLElement>(".anb-toggle")?.click();
+    const details = el.querySelector<HTMLElement>(".anb-details");
+    expect(details?.hidden).toBe(false);
+    expect(details?.textContent).toContain("ValueError");
+    expect(details?.nextElementSibling).toBe(el.querySelector(".anb-chart"));
+  });
+
+  it("does not take it for silence that nobody looks", async () => {
+    const { el, fire, sent } = await drawn();
+    fire("msg:custom", { kind: "status", status: STATUSES.live }, []);
+    const hidden = vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    document.dispatchEvent(new Event("visibilitychange"));
+    await settle();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(sent.at(-1)).toMatchObject({ kind: "visibility", visible: false });
+    vi.spyOn(performance, "now").mockReturnValue(performance.now() + 60_000);
+    hidden.mockReturnValue(false);
+    document.dispatchEvent(new Event("visibilitychange"));
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(el.querySelector(".anb-state")?.textContent).toBe("Live");
   });
 
   it("leaves nothing behind when it is removed", async () => {

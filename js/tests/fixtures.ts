@@ -13,8 +13,7 @@ export interface Told {
 }
 
 export function told(name: "tape" | "keyed"): readonly [Told, Told, Told] {
-  const path = join(dirname(fileURLToPath(import.meta.url)), "fixtures", `${name}.json`);
-  const stored = JSON.parse(readFileSync(path, "utf8")) as {
+  const stored = read(name) as {
     message: DataMessage;
     buffer: string;
     expected: Told["expected"];
@@ -29,6 +28,16 @@ export function told(name: "tape" | "keyed"): readonly [Told, Told, Told] {
   }
   return [first, second, third];
 }
+
+function read(name: string): unknown {
+  const path = join(dirname(fileURLToPath(import.meta.url)), "fixtures", `${name}.json`);
+  return JSON.parse(readFileSync(path, "utf8"));
+}
+
+type Matter = "live" | "waiting" | "closed" | "troubled";
+
+/** Statuses as Python tells them, by what is the matter. */
+export const STATUSES = read("status") as Readonly<Record<Matter, Status>>;
 
 export function batchOf({ message, buffer }: Told): Batch {
   return readBatch(message, buffer);
@@ -72,16 +81,30 @@ export function made(columns: Readonly<Record<string, number[]>>, given: Made = 
   return readBatch(message, buffer);
 }
 
+/** A stream of which nothing is known but that it is live. */
 export const LIVE: Status = {
   state: "live",
   feed: "iex",
   origin: "live",
   detail: "",
+  waits_s: null,
   rate: 100,
   lag_s: 0.012,
+  lag_p99_s: null,
+  lag_now_s: null,
+  skew_s: null,
   age_s: 0,
   received: 10,
   unreadable: 0,
   reconnects: 0,
+  dropped: 0,
   coalesced: 0,
+  market: { phase: "unknown", opens_ms: null, closes_ms: null },
+  gaps: { open: 0, pending: 0, repaired: 0, missed: 0 },
+  subscriptions: { confirmed: 0, pending: 0, refused: 0 },
+  refused: [],
+  freshness: { live: 0, quiet: 0, stale: 0, waiting: 0, closed: 0 },
+  stale: { count: 0, first: [] },
+  all_stale: false,
+  trading: { halted: 0, count: 0, first: [] },
 };

@@ -49,6 +49,7 @@ describe("New York time", () => {
     const ms = Date.parse(iso);
     expect(format.timeOfDay(ms)).toBe(time);
     expect(format.minuteOfDay(ms)).toBe(time.slice(0, 5));
+    expect(format.secondOfDay(ms)).toBe(time.slice(0, 8));
     expect(format.date(ms)).toBe(date);
   });
 
@@ -56,7 +57,16 @@ describe("New York time", () => {
     expect(format.timeOfDay(Date.parse("2026-09-21T13:30:00.123Z") + 0.999)).toBe("09:30:00.123");
   });
 
-  it("no time is nothing", () => expect(format.timeOfDay(Number.NaN)).toBe("–"));
+  it("a day of the week is New York's", () => {
+    expect(format.weekday(Date.parse("2026-09-21T13:30:00Z"))).toBe("Mon 09:30 ET");
+    expect(format.weekday(Date.parse("2026-09-21T03:30:00Z"))).toBe("Sun 23:30 ET");
+  });
+
+  it("no time is nothing", () => {
+    expect(format.timeOfDay(Number.NaN)).toBe("–");
+    expect(format.secondOfDay(Number.NaN)).toBe("–");
+    expect(format.weekday(Number.NaN)).toBe("–");
+  });
 });
 
 describe("lengths of time and rates", () => {
@@ -76,6 +86,17 @@ describe("lengths of time and rates", () => {
     [3840, "1 h 4 min"],
     [-5, "0 s"],
   ])("an age of %d s is %s", (value, text) => expect(format.age(value)).toBe(text));
+
+  it.each([
+    [0.4, "400 ms"],
+    [2, "2.0 s"],
+    [9.96, "10 s"],
+    [59.6, "1 min"],
+    [3569, "59 min"],
+    [3599, "1 h"],
+    [5400, "1.5 h"],
+    [100_000, "27.8 h"],
+  ])("a span of %d s is about %s", (value, text) => expect(format.span(value)).toBe(text));
 
   it.each([
     [0, "0/s"],

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { HostBuffer } from "../src/delta";
 import type { FromKernel, TableState, ToKernel } from "../src/model";
 import widget from "../src/table";
-import { LIVE, told } from "./fixtures";
+import { LIVE, STATUSES, told } from "./fixtures";
 
 type Listener = (message: FromKernel, buffers: readonly HostBuffer[]) => void;
 
@@ -91,6 +91,16 @@ describe("the table widget", () => {
     first.end();
     expect(model.heard.filter(({ kind }) => kind === "hello")).toHaveLength(1);
     expect(model.heard.some(({ kind }) => kind === "visibility")).toBe(false);
+  });
+
+  it("shows a second view the log that came before it", () => {
+    render();
+    model.say({ kind: "status", status: STATUSES.troubled });
+    model.say({ kind: "status", status: LIVE });
+    const { el } = render();
+    expect(el.querySelector(".anb-unread")?.textContent).toBe("1 error");
+    el.querySelector("button")?.click();
+    expect(el.querySelector(".anb-log")?.textContent).toContain("ValueError");
   });
 
   it("is the same after it was taken away and shown again", () => {
