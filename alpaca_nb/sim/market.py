@@ -5,6 +5,7 @@ Everything is drawn from a hash of what it is about, never from what was drawn b
     level of a symbol on a date   (seed, symbol, date)
     the day's path, minute marks  (seed, date, symbol), on one market factor per date
     the ticks of one minute       (seed, date, symbol, minute), as a bridge between two marks
+    what is amended of its trades the same, by numbers of its own
 
 So any minute of any symbol can be made alone, whichever other symbols are simulated, and
 whoever asks again (a second feed, a REST twin) gets the same tape. "Same" holds for one
@@ -19,14 +20,16 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alpaca_nb.data.candles import CandleBuilder
+from alpaca_nb.data.candles import Candle, CandleBuilder, sale_rule
 from alpaca_nb.errors import BadInputError
+from alpaca_nb.sim.amendments import HORIZON_NS, Due, amend, standing_trades
 from alpaca_nb.wire.endpoints import find_endpoint
 from alpaca_nb.wire.messages import (
     Bar,
@@ -48,6 +51,7 @@ DEFAULT_DATE = dt.date(2026, 9, 21)
 """A Monday, fixed so that a run today and a run next year give the same bytes."""
 DEFAULT_SEED = 7
 MAX_RATE = 100.0
+_LONG_AFTER_NS = 1 << 62
 _TRADES_A_MINUTE = 1_000_000
 """More than any minute has, so that trade ids increase from each minute to the next."""
 
@@ -299,6 +303,11 @@ def session_open_ns(date: dt.date) -> int:
     return int(opens.timestamp()) * 1_000_000_000
 
 
+def _midnight_ns(date: dt.date) -> int:
+    midnight = dt.datetime.combine(date, dt.time(), NEW_YORK)
+    return int(midnight.timestamp()) * 1_000_000_000
+
+
 def next_trading_day(date: dt.date) -> dt.date:
     """The next weekday; the simulator knows no holidays."""
     return date + dt.timedelta(days={4: 3, 5: 2}.get(date.weekday(), 1))
@@ -429,6 +438,10 @@ def _trade_sizes(rng: np.random.Generator, count: int, price: float) -> _Integer
 # -- the market --------------------------------------------------------------------------
 
 
+_MINUTES_OPEN = 1 + -(-HORIZON_NS // MINUTE_NS)
+"""How many minutes, the last one included, may still be amended."""
+
+
 @dataclass(slots=True)
 class _RunningDay:
     """The daily bar so far; kept because it needs all the minutes before."""
@@ -437,12 +450,22 @@ class _RunningDay:
     builder: CandleBuilder = field(default_factory=CandleBuilder)
 
 
+@dataclass(slots=True)
+class _AmendedDay:
+    """The same where trades are amended: of the minutes that nothing changes any more."""
+
+    minutes: int = 0
+    candle: Candle = field(default_factory=Candle)
+
+
 class SyntheticMarket:
     """A stock market that is always open and always the same for a seed.
 
     `symbols` is what "*" means; any other valid symbol can be asked for as well. `rate`
     multiplies how much happens, not how fast time goes. `feed` decides which venues
     quote: `iex` is one of them, `sip` is all; prices and times are the same on each.
+    `amendments` is the share of trades that are cancelled, corrected or reported late,
+    all of it within 90 seconds after the minute; the other trades stay what they are.
 
     A day has 390 minutes, 09:30 to 16:00 in New York. `day(1)` is the market of the
     weekday after `date`.
@@ -456,11 +479,13 @@ class SyntheticMarket:
         rate: float = 1.0,
         *,
         feed: str = "sip",
+        amendments: float = 0.0,
     ) -> None:
         self.seed = _check_seed(seed)
         self.date = _check_date(date)
         self.rate = _check_rate(rate)
         self.feed = find_endpoint(feed).feed
+        self.amendments = _check_share(amendments)
         if feed == "test":
             self.symbols: tuple[str, ...] = TEST_SYMBOLS
         else:
@@ -468,6 +493,7 @@ class SyntheticMarket:
         if "*" in self.symbols:
             raise BadInputError("'*' is no symbol to simulate; name some, such as 'AAPL'.")
         self._running: dict[str, _RunningDay] = {}
+        self._amended: dict[str, _AmendedDay] = {}
 
     def __repr__(self) -> str:
         names = ", ".join(self.symbols)
@@ -483,18 +509,59 @@ class SyntheticMarket:
         date = self.date
         for _ in range(offset):
             date = next_trading_day(date)
-        return SyntheticMarket(self.seed, date, self.symbols, self.rate, feed=self.feed)
+        return self._same(date, self.feed)
+
+    def on(self, feed: str) -> SyntheticMarket:
+        """The same market as another feed carries it."""
+        return self._same(self.date, feed)
+
+    def _same(self, date: dt.date, feed: str) -> SyntheticMarket:
+        return SyntheticMarket(
+            self.seed, date, self.symbols, self.rate, feed=feed, amendments=self.amendments
+        )
 
     def minute(self, symbol: str, index: int) -> list[Message[int]]:
-        """All that happens to a symbol in a minute, in order, its bar last.
+        """All that goes out about a symbol in a minute, in order, its bar last.
 
         Everything but the bar has a time of its own within the minute, no two the same.
         The bar is due when the minute is over; a minute without a qualifying trade has
-        none. Raises BadInputError for what is no symbol or no minute of the day.
+        none. With amendments, those of the two minutes before are among it, and a trade
+        reported late has an earlier time than its neighbours. Raises BadInputError for
+        what is no symbol or no minute of the day.
+        """
+        return [message for _, message in self._sent_in(symbol, index)]
+
+    def events(self, symbol: str, index: int) -> list[Due]:
+        """All that a minute of a symbol leads to, in order, each with the time it goes out.
+
+        That is the minute itself, and what is amended of it afterwards.
         """
         symbol = self._check(symbol, index)
-        messages = self._ticks(symbol, index)
-        return [*messages, *_minute_bar(messages, self.open_ns + (index + 1) * MINUTE_NS)]
+        end_ns = self.open_ns + (index + 1) * MINUTE_NS
+        ticks = self._ticks(symbol, index)
+        if not self.amendments:
+            bar = _minute_bar(ticks)
+            sent: list[Due] = [(message.timestamp, message) for message in ticks]
+            return sent if bar is None else [*sent, (end_ns, bar)]
+        return amend(
+            ticks,
+            _generator(self.seed, self.date, symbol, index, "amendments"),
+            self.amendments,
+            end_ns=end_ns,
+            close_ns=self.open_ns + SESSION_MINUTES * MINUTE_NS,
+            bar_of=_minute_bar,
+        )
+
+    def _sent_in(self, symbol: str, index: int) -> list[Due]:
+        sent = self.events(symbol, index)
+        if self.amendments:
+            start_ns = self.open_ns + index * MINUTE_NS
+            earlier = range(max(0, index + 1 - _MINUTES_OPEN), index)
+            sent += [due for minute in earlier for due in self.events(symbol, minute)]
+            end_ns = start_ns + MINUTE_NS
+            sent = [(due_ns, each) for due_ns, each in sent if start_ns < due_ns <= end_ns]
+            sent.sort(key=itemgetter(0))
+        return sent
 
     def daily_bar(self, symbol: str, index: int) -> DailyBar[int] | None:
         """The day's bar as it stands when a minute is over.
@@ -502,6 +569,8 @@ class SyntheticMarket:
         Cheap when asked minute after minute; otherwise the day is gone through again.
         """
         symbol = self._check(symbol, index)
+        if self.amendments:
+            return self._amended_daily_bar(symbol, index)
         running = self._running.get(symbol)
         if running is None or running.minutes > index + 1:
             running = self._running[symbol] = _RunningDay()
@@ -514,15 +583,46 @@ class SyntheticMarket:
         running.minutes = index + 1
         return running.builder.daily_bar(symbol)
 
+    def _amended_daily_bar(self, symbol: str, index: int) -> DailyBar[int] | None:
+        settled = self._amended.get(symbol)
+        if settled is None or settled.minutes > index + 1 - _MINUTES_OPEN:
+            settled = self._amended[symbol] = _AmendedDay()
+        now_ns = self.open_ns + (index + 1) * MINUTE_NS
+        for minute in range(settled.minutes, index + 1 - _MINUTES_OPEN):
+            self._add_to_day(settled.candle, symbol, minute, now_ns)
+            settled.minutes = minute + 1
+        candle = replace(settled.candle)
+        for minute in range(settled.minutes, index + 1):
+            self._add_to_day(candle, symbol, minute, now_ns)
+        if not candle.is_complete:
+            return None
+        return DailyBar(
+            symbol=symbol,
+            timestamp=_midnight_ns(self.date),
+            open=candle.open,
+            high=candle.high,
+            low=candle.low,
+            close=candle.close,
+            volume=candle.volume,
+            trade_count=candle.trade_count,
+            vwap=candle.vwap,
+        )
+
+    def _add_to_day(self, candle: Candle, symbol: str, minute: int, now_ns: int) -> None:
+        sent = [each for due_ns, each in self.events(symbol, minute) if due_ns <= now_ns]
+        for trade in standing_trades(sent):
+            candle.add(trade.price, trade.size, sale_rule(trade.conditions, trade.tape).daily)
+
     def messages(
         self, symbols: str | Sequence[str] | None = None, minutes: Iterable[int] | None = None
     ) -> Iterator[Message[int]]:
         """Several symbols in one stream, by time; bars and daily bars at each minute mark."""
         names = self.symbols if symbols is None else check_symbols(symbols)
         for index in range(SESSION_MINUTES) if minutes is None else minutes:
-            parts = [self.minute(symbol, index) for symbol in names]
-            bars = [part.pop() for part in parts if part and type(part[-1]) is Bar]
-            yield from sorted(itertools.chain.from_iterable(parts), key=_timestamp)
+            parts = [self._sent_in(symbol, index) for symbol in names]
+            bars = [part.pop()[1] for part in parts if part and type(part[-1][1]) is Bar]
+            ticks = sorted(itertools.chain.from_iterable(parts), key=itemgetter(0))
+            yield from (message for _, message in ticks)
             yield from bars
             for symbol in names:
                 daily = self.daily_bar(symbol, index)
@@ -622,17 +722,14 @@ class SyntheticMarket:
         return [only] * len(names) if only else names
 
 
-def _timestamp(message: Message[int]) -> int:
-    return message.timestamp
-
-
-def _minute_bar(messages: Iterable[Message[int]], end_ns: int) -> list[Bar[int]]:
-    """The bar of a minute's trades; none without a qualifying one."""
+def _minute_bar(messages: Iterable[Message[int]]) -> Bar[int] | None:
+    """The bar of a minute's trades, which are in order; None without a qualifying one."""
     builder = CandleBuilder()
     for message in messages:
         if type(message) is Trade:
             builder.add(message)
-    return builder.close(end_ns)
+    bars = builder.close(_LONG_AFTER_NS)
+    return bars[0] if bars else None
 
 
 # -- bands, halts ------------------------------------------------------------------------
@@ -698,6 +795,14 @@ def _check_rate(rate: object) -> float:
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= MAX_RATE:
         raise BadInputError(f"The rate is a number above 0 up to {MAX_RATE:g}, not {rate!r}.")
     return float(rate)
+
+
+def _check_share(share: object) -> float:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise BadInputError(
+            f"The share of amended trades is a number from 0 to 1, such as 0.02, not {share!r}."
+        )
+    return float(share)
 
 
 def _check_date(date: object) -> dt.date:

@@ -15,6 +15,7 @@ import atexit
 import base64
 import binascii
 import contextlib
+import dataclasses
 import datetime as dt
 import errno
 import functools
@@ -22,27 +23,60 @@ import logging
 import math
 import os
 import threading
+import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.errors import BadInputError, SimulatorError
 from alpaca_nb.sim import rest
+from alpaca_nb.sim.faults import (
+    MOST_DUPLICATES,
+    OF_REST,
+    Cut,
+    CutRest,
+    DelayAcks,
+    Duplicate,
+    Fault,
+    Faults,
+    Garbage,
+    HoldSession,
+    HtmlRest,
+    LateData,
+    Mute,
+    Oversize,
+    Pause,
+    RefuseHandshake,
+    RefuseRest,
+    SendError,
+    SlowClient,
+    SlowRest,
+    Truncated,
+    UnknownMessage,
+)
+from alpaca_nb.sim.frames import oversize_frame, unknown_message, with_unknown_key
 from alpaca_nb.sim.market import DEFAULT_DATE, DEFAULT_SEED
+from alpaca_nb.sim.plans import Plan
 from alpaca_nb.sim.tape import RecordedTape, SyntheticTape, Tape
 from alpaca_nb.wire.codec import Codec, codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS, Endpoint, endpoint_at
-from alpaca_nb.wire.messages import Message, Quote
-from alpaca_nb.wire.protocol import ServerProtocol, Subscriptions, SubscriptionsChanged
+from alpaca_nb.wire.messages import CHANNEL_OF, Message
+from alpaca_nb.wire.protocol import (
+    CLOSING_CODES,
+    ServerProtocol,
+    Subscriptions,
+    SubscriptionsChanged,
+)
 
 SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 """Header of the handshake's answer: `origin=simulated; speed=1`."""
@@ -65,6 +99,8 @@ _FRAME_MESSAGES = 2_000
 """Keeps a frame well under 1 MiB, which is where many clients stop reading."""
 _LOOK_AHEAD_NS = 60_000_000_000
 """How far ahead of the tape its messages are made."""
+_REST_STEP_S = 0.005
+"""A long answer over REST lets everything else happen after so much work."""
 _FAREWELL_S = 0.4
 """How long a client may take to answer a goodbye."""
 _MAX_REQUEST_BYTES = 1 << 20
@@ -81,15 +117,27 @@ _SOCKET_LOGGER.setLevel(logging.INFO)
 
 _OAUTH_KEYS = ("oauth", "access_token")
 
+_Frame = tuple[bytes, bool]
+"""What a frame holds, and whether it is a text frame."""
+
+_WEB_PAGE = b"<!DOCTYPE html><html><head><title>Log in</title></head><body>Log in</body></html>"
+
+
+EVERYTHING = Plan()
+"""The plan of an account unless another is given."""
+
 
 class SimulatorServer:
     """Alpaca's stream endpoints on a local port, all fed by one tape.
 
     Use it with `async with`, or call `start` and `stop`. `speed` multiplies time; 0 is
     as fast as the slowest client reads. `key` and `secret`, given together, are the only
-    credentials accepted; without them any pair will do. `connections` is how many an
-    account may have on each endpoint, `symbol_limit` how many trade and quote symbols
-    each of them may subscribe.
+    credentials accepted; without them any pair will do. `plan` says what an account may
+    do; `connections`, `symbol_limit` and `rest_limit` (requests a minute) override what
+    it says of them. `faults` is what goes wrong, also while it runs.
+
+    REST is served on the same port: history, latest data, clock and calendar of what the
+    tape has played.
 
     A client that cannot keep up is sent bigger arrays, then 407, and is dropped; at
     speed 0 the tape waits for it instead.
@@ -104,27 +152,36 @@ class SimulatorServer:
         speed: float = 1.0,
         key: str | None = None,
         secret: str | None = None,
-        connections: int = 1,
+        plan: Plan = EVERYTHING,
+        connections: int | None = None,
         symbol_limit: int | None = None,
+        rest_limit: int | None = None,
         auth_timeout_s: float = 10.0,
         clock: Clock = SYSTEM_CLOCK,
+        faults: Faults | None = None,
     ) -> None:
-        self._tape = tape
+        self.faults = Faults() if faults is None else faults
+        """What goes wrong; empty unless somebody arms something."""
+        self.goodbyes: list[int | None] = []
+        """The close code that each connection ended with, as the client sent it; None
+        where it went without one. In the order in which they ended."""
+        self.tape = tape
+        """What is played."""
+        self.clock = clock
         self._host = _check_host(host)
         self._asked_port = _check_port(port)
         self._speed = _check_speed(speed)
         self._credentials = _check_credentials(key, secret)
-        self._connections = _check_count("connections", connections)
-        self._symbol_limit = (
-            None if symbol_limit is None else _check_count("symbol limit", symbol_limit)
-        )
+        self._plan = _overridden(plan, connections, symbol_limit, rest_limit)
+        self._rate = rest.RateLimit(self._plan.rest_per_minute)
         self._auth_timeout_s = auth_timeout_s
-        self._clock = clock
 
         self._clients: set[_Client] = set()
         self._opened: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._server: Server | None = None
         self._player: asyncio.Task[None] | None = None
+        # Places that are taken by nobody: account, endpoint, and until when.
+        self._held: list[tuple[str, Endpoint, float]] = []
         self._position = 0
         self._wanted: dict[str, Subscriptions] = {}
         self._subscribed = asyncio.Event()
@@ -132,7 +189,7 @@ class SimulatorServer:
 
     def __repr__(self) -> str:
         where = self.url if self._server is not None else "not started"
-        return f"SimulatorServer({where}, {self._tape!r})"
+        return f"SimulatorServer({where}, {self.tape!r})"
 
     @property
     def port(self) -> int:
@@ -146,6 +203,21 @@ class SimulatorServer:
         """The address without a path, as a client's base URL."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"ws://{host}:{self.port}"
+
+    @property
+    def rest_url(self) -> str:
+        """The same for REST, of market data and of the clock."""
+        return _rest_url(self.url)
+
+    @property
+    def position(self) -> int:
+        """How much of the tape has been played, in nanoseconds."""
+        return self._position
+
+    @property
+    def now_ns(self) -> int:
+        """What time it is on the tape, in nanoseconds since 1970."""
+        return self.tape.time_ns(self._position)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -171,6 +243,8 @@ class SimulatorServer:
                 # Declared as a class, used as a factory.
                 create_connection=self._make_connection,  # type: ignore[arg-type]
                 server_header=None,
+                # Whoever never finishes a handshake is gone with the server at the latest.
+                open_timeout=None,
                 max_size=_MAX_REQUEST_BYTES,
                 close_timeout=_FAREWELL_S,
                 logger=_SOCKET_LOGGER,
@@ -178,12 +252,15 @@ class SimulatorServer:
         except OSError as error:
             raise _cannot_listen(self._host, self._asked_port, error) from error
         self._player = asyncio.create_task(self._play())
+        loop = asyncio.get_running_loop()
+        self.faults.attach(lambda fault: _call(loop, self._strike, fault))
 
     async def stop(self) -> None:
         """Say goodbye to every client and stop listening; may be called again."""
         server, self._server = self._server, None
         if server is None:
             return
+        self.faults.attach(None)
         server.close(close_connections=False)
         if self._player is not None:
             self._player.cancel()
@@ -202,50 +279,115 @@ class SimulatorServer:
         self._opened.add(connection)
         return connection
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _process_request(
+        self, connection: ServerConnection, request: Request
+    ) -> Awaitable[Response | None] | Response | None:
         path = request.path.partition("?")[0]
         if endpoint_at(path) is not None:
-            return None
+            fault = self.faults.take("handshake")
+            return None if fault is None else self._disturb_handshake(connection, request, fault)
         if path == "/":
             return _json_response(HTTPStatus.OK, self._describe())
-        if path.startswith("/v2/stocks/"):
-            return self._answer_rest(request)
+        if rest.serves(path):
+            return self._answer_rest(connection, request)
         known = ", ".join(endpoint.path for endpoint in ENDPOINTS.values())
         return _json_response(
             HTTPStatus.NOT_FOUND, {"message": f"nothing is served at {path}; streams: {known}"}
         )
 
+    async def _disturb_handshake(
+        self, connection: ServerConnection, request: Request, fault: Fault
+    ) -> Response | None:
+        match fault:
+            case RefuseHandshake(status=status):
+                return _json_response(status, {"message": _phrase(status)})
+            case Mute(seconds=seconds) | Pause(seconds=seconds):
+                await self._wait(connection, seconds)
+            case Cut(mid_frame=True):
+                answer = connection.protocol.accept(request).serialize()
+                await self._hang_up(connection, answer[: len(answer) // 2])
+            case Garbage(data=data):
+                await self._hang_up(connection, data.encode() if isinstance(data, str) else data)
+            case _:
+                await self._hang_up(connection)
+        return None
+
+    async def _wait(self, connection: ServerConnection, seconds: float | None) -> None:
+        """Wait, but no longer than there is somebody to wait with."""
+        waits = [asyncio.ensure_future(connection.wait_closed())]
+        if seconds is not None:
+            waits.append(asyncio.ensure_future(self.clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _hang_up(self, connection: ServerConnection, data: bytes = b"") -> None:
+        if data:
+            connection.transport.write(data)
+        connection.transport.abort()
+        await connection.wait_closed()
+
     def _process_response(
         self, connection: ServerConnection, request: Request, response: Response
     ) -> None:
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            response.headers[SIMULATOR_HEADER] = (
-                f"origin={self._tape.origin}; speed={self._speed:g}"
-            )
+            response.headers[SIMULATOR_HEADER] = f"origin={self.tape.origin}; speed={self._speed:g}"
 
     def _describe(self) -> dict[str, object]:
         return {
             "service": "alpaca_nb simulator",
-            "origin": self._tape.origin,
+            "origin": self.tape.origin,
             "speed": self._speed,
             "clients": len(self._clients),
             "streams": {feed: self.url + each.path for feed, each in ENDPOINTS.items()},
         }
 
-    def _answer_rest(self, request: Request) -> Response:
+    # -- REST ----------------------------------------------------------------------------
+
+    async def _answer_rest(self, connection: ServerConnection, request: Request) -> Response | None:
         credentials = _header_credentials(request.headers)
         if credentials is None:
             return _json_response(HTTPStatus.UNAUTHORIZED, {"message": "unauthorized."})
         if not self._accepts(*credentials):
             return _json_response(HTTPStatus.FORBIDDEN, {"message": "forbidden."})
-        answered = rest.answer(request.path, self._latest_quote)
-        if answered is None:
-            return _json_response(HTTPStatus.NOT_FOUND, {"message": "endpoint not found."})
-        status, body = answered
-        return _json_response(HTTPStatus(status), body)
+        too_many, headers = self._rate.count(_account(*credentials), self.clock.now_ns())
+        fault = self.faults.take("rest") if request.path.startswith(rest.DATA_PATH) else None
+        if fault is not None and not isinstance(fault, OF_REST):
+            self._strike(fault)
+            fault = None
+        if too_many:
+            return _response(rest.json_answer(429, {"message": "too many requests."}), headers)
+        if isinstance(fault, RefuseRest):
+            return _response(_refusal(fault), headers)
+        if isinstance(fault, HtmlRest):
+            return _response(rest.Answer(fault.status, _WEB_PAGE), headers, kind="text/html")
+        if isinstance(fault, SlowRest):
+            await self._wait(connection, fault.seconds)
+        response = _response(await self._work_out(request.path), headers)
+        if isinstance(fault, CutRest):
+            whole = response.serialize() if fault.mid_answer else b""
+            await self._hang_up(connection, whole[: len(whole) // 2])
+            return None
+        return response
 
-    def _latest_quote(self, feed: str, symbol: str) -> Quote[int] | None:
-        return self._tape.latest_quote(feed, symbol, self._position)
+    async def _work_out(self, target: str) -> rest.Answer:
+        """Make an answer, a few milliseconds at a time."""
+        steps = rest.answer(
+            target, self.tape, self._position, self._plan, endless=self.faults.endless
+        )
+        started = time.perf_counter()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                answer: rest.Answer = done.value
+                return answer
+            if time.perf_counter() - started > _REST_STEP_S:
+                await asyncio.sleep(0)
+                started = time.perf_counter()
 
     # -- clients -------------------------------------------------------------------------
 
@@ -259,23 +401,31 @@ class SimulatorServer:
             await client.run()
         finally:
             self._clients.discard(client)
+            goodbye = connection.protocol.close_rcvd
+            self.goodbyes.append(None if goodbye is None else goodbye.code)
+            if client.account is not None and client.hold_s is not None:
+                until = self.clock.monotonic() + client.hold_s
+                self._held.append((client.account, endpoint, until))
             self.note_change()
 
     def admit(self, client: _Client, key: str, secret: str) -> int | None:
         """Decide on credentials: None for yes, or Alpaca's error code."""
         if not self._accepts(key, secret):
             return 402
-        # With a token, the key is a literal word and the token is who it is.
-        account = secret if key in _OAUTH_KEYS else key
-        taken = sum(
-            other.account == account and other.endpoint is client.endpoint
-            for other in self._clients
-            if other is not client
-        )
-        if taken >= self._connections:
+        if not self._plan.streams(client.endpoint.feed):
+            return 409
+        account = _account(key, secret)
+        if self._places_taken(account, client) >= self._plan.connections:
             return 406
         client.account = account
         return None
+
+    def _places_taken(self, account: str, client: _Client) -> int:
+        now = self.clock.monotonic()
+        self._held = [held for held in self._held if held[2] > now]
+        taken = [(other.account, other.endpoint) for other in self._clients if other is not client]
+        taken += [(held, endpoint) for held, endpoint, _ in self._held]
+        return taken.count((account, client.endpoint))
 
     def _accepts(self, key: str, secret: str) -> bool:
         if self._credentials is None:
@@ -288,18 +438,25 @@ class SimulatorServer:
         return ServerProtocol(
             client.endpoint,
             codec,
-            authenticate=lambda key, secret: self.admit(client, key, secret),
+            authenticate=client.authenticate,
             header_credentials=_header_credentials(headers),
-            limit=self._symbol_limit,
+            limit=self._plan.symbol_limit,
+            star=self._plan.star,
+            refuse=client.refuse,
         )
 
     async def time_is_up(self) -> None:
         """Return when a client should have authenticated."""
-        await self._clock.sleep(self._auth_timeout_s)
+        await self.clock.sleep(self._auth_timeout_s)
+
+    def _strike(self, fault: Fault) -> None:
+        """Let a fault happen to every stream at once."""
+        for client in tuple(self._clients):
+            client.strike(fault)
 
     def note_change(self) -> None:
         """A client came, went, or changed its subscriptions."""
-        self._changed_at = self._clock.monotonic()
+        self._changed_at = self.clock.monotonic()
         self._wanted = _union(self._clients)
         if self._wanted:
             self._subscribed.set()
@@ -320,16 +477,16 @@ class SimulatorServer:
     async def _first_subscription(self) -> None:
         while True:
             await self._subscribed.wait()
-            quiet_s = self._clock.monotonic() - self._changed_at
+            quiet_s = self.clock.monotonic() - self._changed_at
             if quiet_s >= QUIET_S:
                 return
-            await self._clock.sleep(QUIET_S - quiet_s)
+            await self.clock.sleep(QUIET_S - quiet_s)
 
     async def _play_by_the_clock(self) -> None:
-        started = previous = self._clock.monotonic()
-        while self._tape.next_stop(self._position) is not None:
-            await self._clock.sleep(TICK_S)
-            now = self._clock.monotonic()
+        started = previous = self.clock.monotonic()
+        while self.tape.next_stop(self._position) is not None:
+            await self.clock.sleep(TICK_S)
+            now = self.clock.monotonic()
             started += max(0.0, now - previous - LONGEST_STEP_S)
             previous = now
             self._deliver(until=round((now - started) * self._speed * 1e9))
@@ -338,7 +495,7 @@ class SimulatorServer:
             self._prepare(ahead_ns=_LOOK_AHEAD_NS)
 
     async def _play_as_read(self) -> None:
-        while (stop := self._tape.next_stop(self._position)) is not None:
+        while (stop := self.tape.next_stop(self._position)) is not None:
             # Nothing is lost on a client that comes late or comes back.
             await self._subscribed.wait()
             self._deliver(until=stop)
@@ -347,14 +504,14 @@ class SimulatorServer:
 
     def _prepare(self, *, ahead_ns: int) -> bool:
         return any(
-            self._tape.prepare(feed, wanted, self._position, self._position + ahead_ns)
+            self.tape.prepare(feed, wanted, self._position, self._position + ahead_ns)
             for feed, wanted in self._wanted.items()
         )
 
     def _deliver(self, until: int) -> None:
         after, self._position = self._position, max(until, self._position)
         for feed, wanted in self._wanted.items():
-            messages = self._tape.between(feed, wanted, after, self._position)
+            messages = self.tape.between(feed, wanted, after, self._position)
             if messages:
                 for client in self._clients:
                     if client.endpoint.feed == feed:
@@ -364,8 +521,8 @@ class SimulatorServer:
 class _Client:
     """One connection: a reader (`run`), a writer, and the messages between tape and writer.
 
-    All that goes out passes `_write`, and all market data passes `offer`: whoever wants
-    to disturb a connection does it there.
+    All that goes out passes `_write`, and all market data passes `offer`. What goes wrong
+    is decided where a frame becomes due, and happens in `_disturb`.
     """
 
     def __init__(
@@ -374,12 +531,17 @@ class _Client:
         assert connection.request is not None
         headers = connection.request.headers
         self._server = server
+        self._clock = server.clock
+        self._faults = server.faults
         self._connection = connection
         self._codec = codec_for(headers.get("Content-Type"))
         self.endpoint = endpoint
         self.account: str | None = None
         """Who has authenticated; holds a place on the endpoint."""
+        self.hold_s: float | None = None
+        """How long the place stays taken when the connection has ended."""
         self.protocol = server.protocol_for(self, self._codec, headers)
+        self._answers: deque[_Frame] = deque()
         self._waiting: list[Message[int]] = []
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -387,15 +549,33 @@ class _Client:
         self._writer: asyncio.Task[None] | None = None
         self._gone = False
 
+        self._reached: str | None = None
+        self._recent: deque[Message[int]] = deque(maxlen=MOST_DUPLICATES)
+        self._late: Subscriptions = {}
+        self._answers_held = 0
+        self._paused_until = self._muted_until = -math.inf
+        self._timers: set[asyncio.Task[None]] = set()
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """What is sent: what is subscribed, and what keeps coming all the same."""
+        subscriptions = self.protocol.subscriptions
+        for channel, symbols in self._late.items():
+            subscriptions[channel] = subscriptions.get(channel, frozenset()) | symbols
+        return subscriptions
+
     async def run(self) -> None:
         """Serve the connection until it is closed."""
         self._writer = asyncio.create_task(self._write())
         timer = asyncio.create_task(self._expire())
         try:
             self.protocol.start()
+            self._disturb_start()
             self._wake.set()
             async for data in self._connection:
+                before = self.protocol.subscriptions if self._faults.armed else {}
                 events = self.protocol.receive(data)
+                self._disturb_answer(before)
                 self._wake.set()
                 if any(isinstance(event, SubscriptionsChanged) for event in events):
                     self._server.note_change()
@@ -404,15 +584,16 @@ class _Client:
         finally:
             self._gone = True
             self._room.set()
-            timer.cancel()
-            self._writer.cancel()
-            await asyncio.gather(timer, self._writer, return_exceptions=True)
+            tasks = (timer, self._writer, *self._timers)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def offer(self, messages: Iterable[Message[int]], *, bounded: bool) -> None:
         """Queue what this client has subscribed; a bounded queue that is full ends in 407."""
-        if self._gone or self.protocol.closing:
+        if self._gone or self.protocol.closing or self._mute:
             return
-        wants = self.protocol.wants
+        wants = self._wants
         self._waiting += [message for message in messages if wants(message)]
         if bounded and len(self._waiting) > SLOW_CLIENT_MESSAGES:
             self._fail(407)
@@ -425,11 +606,34 @@ class _Client:
         """Return when more may be offered, or the connection is gone."""
         await self._room.wait()
 
+    def authenticate(self, key: str, secret: str) -> int | None:
+        """Decide on credentials: None for yes, or an error code."""
+        fault = self._faults.take("auth", SendError)
+        if isinstance(fault, SendError):
+            return fault.code
+        self._reached = "auth"
+        return self._server.admit(self, key, secret)
+
+    def refuse(self) -> int | None:
+        """Decide on a change of subscriptions that would be in order: None for yes."""
+        fault = self._faults.take("ack", SendError)
+        if isinstance(fault, SendError):
+            return fault.code
+        self._reached = "ack"
+        return None
+
+    def strike(self, fault: Fault) -> None:
+        """Let a fault happen at once."""
+        self._answers += self._disturb(fault, None)
+        self._wake.set()
+
     async def dismiss(self) -> None:
         """Close in good order if the client plays along, in any case soon."""
         if self._writer is not None:
             self._writer.cancel()
         await self._close(_GOING_AWAY)
+
+    # -- writing -------------------------------------------------------------------------
 
     async def _write(self) -> None:
         try:
@@ -437,8 +641,11 @@ class _Client:
                 await self._wake.wait()
                 self._wake.clear()
                 while frames := self._next_frames():
-                    for frame in frames:
-                        await self._connection.send(frame, text=self._codec.text)
+                    for data, text in frames:
+                        while (pause_s := self._paused_until - self._clock.monotonic()) > 0:
+                            await self._clock.sleep(pause_s)
+                        if not self._mute:
+                            await self._connection.send(data, text=text)
             await self._close(_POLICY_VIOLATION)
         except ConnectionClosed:
             pass
@@ -447,28 +654,193 @@ class _Client:
             _LOGGER.exception("a client could not be written to")
             self._connection.transport.abort()
 
-    def _next_frames(self) -> Sequence[bytes]:
+    def _next_frames(self) -> list[_Frame]:
         """Answers first, then a piece of the waiting data."""
         while True:
-            frames = self.protocol.data_to_send()
+            frames = self._take_answers()
             if frames or not self._waiting:
                 return frames
-            batch = self._waiting[:_FRAME_MESSAGES]
-            del self._waiting[:_FRAME_MESSAGES]
-            if len(self._waiting) <= _ROOM_MESSAGES:
+            batch = self._take_batch()
+            if batch and (frames := self._data_frames(batch)):
+                return frames
+
+    def _take_answers(self) -> list[_Frame]:
+        if self._answers_held and not self.protocol.closing:
+            return []
+        answers = [*self._answers, *map(self._frame, self.protocol.data_to_send())]
+        self._answers.clear()
+        return answers
+
+    def _take_batch(self) -> list[Message[int]]:
+        size = _FRAME_MESSAGES
+        if self._faults.armed:
+            # A batch ends where the next fault is due.
+            size = min(size, self._faults.room() or size)
+        batch = [message for message in self._waiting[:size] if self._wants(message)]
+        del self._waiting[:size]
+        if len(self._waiting) <= _ROOM_MESSAGES:
+            self._room.set()
+        return batch
+
+    def _data_frames(self, batch: list[Message[int]]) -> list[_Frame]:
+        frame = self._frame(self._codec.encode(batch))
+        frames = [frame]
+        if self._faults.armed:
+            fault = self._faults.take("data")
+            if fault is None:
+                self._faults.count(len(batch))
+            else:
+                frames = self._disturb(fault, frame)
+        if frame in frames:
+            self._recent.extend(batch)
+        return frames
+
+    def _frame(self, data: bytes) -> _Frame:
+        return data, self._codec.text
+
+    def _wants(self, message: Message[int]) -> bool:
+        if self.protocol.wants(message):
+            return True
+        late = self._late.get(CHANNEL_OF[type(message)].name, ())
+        return message.symbol in late or "*" in late
+
+    # -- what goes wrong -----------------------------------------------------------------
+
+    @property
+    def _mute(self) -> bool:
+        return self._muted_until > self._clock.monotonic()
+
+    def _disturb_start(self) -> None:
+        """The greeting is to be sent, and an answer if the handshake had credentials."""
+        if not self._faults.armed:
+            return
+        greeting, *answers = map(self._frame, self.protocol.data_to_send())
+        self._send_disturbed("welcome", greeting)
+        for answer in answers:
+            self._send_disturbed(self._reached, answer)
+        self._reached = None
+
+    def _disturb_answer(self, before: Subscriptions) -> None:
+        """The answer to a request is to be sent."""
+        reached, self._reached = self._reached, None
+        if reached is None or not self._faults.armed:
+            return
+        if reached == "ack":
+            self._keep_coming(before)
+        *earlier, answer = map(self._frame, self.protocol.data_to_send())
+        self._answers += earlier
+        self._send_disturbed(reached, answer)
+
+    def _send_disturbed(self, moment: str | None, frame: _Frame) -> None:
+        fault = None if moment is None else self._faults.take(moment)
+        self._answers += [frame] if fault is None else self._disturb(fault, frame)
+
+    def _disturb(self, fault: Fault, frame: _Frame | None) -> list[_Frame]:
+        """Let a fault happen, and say what is to be sent instead of a frame."""
+        frames = [] if frame is None else [frame]
+        match fault:
+            case Cut(mid_frame=mid_frame):
+                self._cut(mid_frame, frame or self._unknown())
+                return []
+            case Mute(seconds=seconds):
+                self._muted_until = self._after(math.inf if seconds is None else seconds)
+                self._waiting.clear()
                 self._room.set()
-            self.protocol.send_data(batch)
+                return []
+            case Pause(seconds=seconds):
+                self._paused_until = self._after(seconds)
+            case HoldSession(seconds=seconds):
+                self.hold_s = seconds
+            case SlowClient(warn=warn):
+                self._fail(407 if warn else None)
+                return []
+            case SendError(code=code) if code in CLOSING_CODES:
+                self._fail(code)
+                return []
+            case SendError(code=code):
+                self.protocol.fail(code)
+            case Garbage(data=str(text)):
+                return [(text.encode(), True), *frames]
+            case Garbage(data=bytes(data)):
+                return [(data, False), *frames]
+            case Truncated():
+                data, text_frame = frame or self._unknown()
+                return [(data[: len(data) // 2], text_frame)]
+            case Oversize(size=size):
+                return [self._frame(oversize_frame(self._codec, size)), *frames]
+            case UnknownMessage(tag=tag):
+                known = [self._frame(with_unknown_key(self._codec, each)) for each, _ in frames]
+                return [self._unknown(tag), *known]
+            case Duplicate(messages=count) if self._recent:
+                again = list(self._recent)[-count:]
+                return [self._frame(self._codec.encode(again)), *frames]
+            case DelayAcks(seconds=seconds):
+                self._answers += frames
+                self._hold_answers(seconds)
+                return []
+        return frames
+
+    def _unknown(self, tag: str = "zz") -> _Frame:
+        return self._frame(unknown_message(self._codec, tag))
+
+    def _after(self, seconds: float) -> float:
+        return self._clock.monotonic() + seconds
+
+    def _cut(self, mid_frame: bool, frame: _Frame) -> None:
+        protocol, transport = self._connection.protocol, self._connection.transport
+        if mid_frame and protocol.state is State.OPEN:
+            data, text = frame
+            (protocol.send_text if text else protocol.send_binary)(data)
+            spelled = b"".join(protocol.data_to_send())
+            transport.write(spelled[: len(spelled) // 2])
+        transport.abort()
+
+    def _hold_answers(self, seconds: float) -> None:
+        def release() -> None:
+            self._answers_held -= 1
+            self._wake.set()
+
+        self._answers_held += 1
+        self._later(seconds, release)
+
+    def _keep_coming(self, before: Subscriptions) -> None:
+        """Go on with what has just been unsubscribed, if that is to go wrong."""
+        now = self.protocol.subscriptions
+        gone = {channel: symbols - now[channel] for channel, symbols in before.items()}
+        if not any(gone.values()):
+            return
+        fault = self._faults.take("late")
+        if isinstance(fault, LateData):
+            self._late = gone
+            self._later(fault.seconds, self._stop_coming)
+
+    def _stop_coming(self) -> None:
+        self._late = {}
+        self._server.note_change()
+
+    def _later(self, seconds: float, act: Callable[[], None]) -> None:
+        async def wait() -> None:
+            await self._clock.sleep(seconds)
+            act()
+
+        timer = asyncio.create_task(wait())
+        self._timers.add(timer)
+        timer.add_done_callback(self._timers.discard)
+
+    # -- the end -------------------------------------------------------------------------
 
     async def _expire(self) -> None:
         await self._server.time_is_up()
         if not self.protocol.authenticated:
             self._fail(404)
 
-    def _fail(self, code: int) -> None:
-        """Send an error that ends the connection; what was waiting is dropped."""
+    def _fail(self, code: int | None) -> None:
+        """End the connection, with an error or without; what was waiting is dropped."""
         self._waiting.clear()
         self._room.set()
-        self.protocol.fail(code)
+        if code is not None:
+            self.protocol.fail(code)
+        self.protocol.closing = True
         self._wake.set()
         # The writer may be stuck on a full socket: it gets a moment, then the line is cut.
         asyncio.get_running_loop().call_later(2 * _FAREWELL_S, self._connection.transport.abort)
@@ -484,8 +856,9 @@ class _Client:
 class LocalSimulator:
     """The simulator on a thread of its own, for notebooks and tests.
 
-    Without `play` the tape is a synthetic market made from `seed`, `date`, `symbols` and
-    `rate`; with it, a recording. The other options are those of `SimulatorServer`.
+    Without `play` the tape is a synthetic market made from `seed`, `date`, `symbols`,
+    `rate` and `amendments`, of so many `minutes` or without an end; with it, a recording.
+    The other options are those of `SimulatorServer`.
     Arguments are checked at once, a recording is read and the port taken by `start`.
     Nothing is ever printed.
 
@@ -501,17 +874,25 @@ class LocalSimulator:
         speed: float = 1.0,
         symbols: str | Iterable[str] | None = None,
         date: dt.date | str = DEFAULT_DATE,
+        amendments: float = 0.0,
+        minutes: int | None = None,
         play: str | os.PathLike[str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         key: str | None = None,
         secret: str | None = None,
-        connections: int = 1,
+        plan: Plan = EVERYTHING,
+        connections: int | None = None,
         symbol_limit: int | None = None,
+        rest_limit: int | None = None,
         auth_timeout_s: float = 10.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._synthetic = SyntheticTape(seed, date, symbols, rate)
+        self.faults = Faults()
+        """What goes wrong; empty unless somebody arms something."""
+        self._make_tape = functools.partial(
+            SyntheticTape, seed, date, symbols, rate, amendments=amendments, minutes=minutes
+        )
         self._play = play
         self._make_server = functools.partial(
             SimulatorServer,
@@ -520,17 +901,21 @@ class LocalSimulator:
             speed=speed,
             key=key,
             secret=secret,
+            plan=plan,
             connections=connections,
             symbol_limit=symbol_limit,
+            rest_limit=rest_limit,
             auth_timeout_s=auth_timeout_s,
             clock=clock,
+            faults=self.faults,
         )
-        self._make_server(self._synthetic)  # checks the options
+        self._make_server(self._make_tape())  # checks the options
 
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
+        self._server: SimulatorServer | None = None
         self._url: str | None = None
 
     def __repr__(self) -> str:
@@ -553,6 +938,38 @@ class LocalSimulator:
         """The port it listens on."""
         return int(self.url.rpartition(":")[2])
 
+    @property
+    def rest_url(self) -> str:
+        """The same for REST, of market data and of the clock, like http://127.0.0.1:8765."""
+        return _rest_url(self.url)
+
+    @property
+    def position(self) -> int:
+        """How much of the tape has been played, in nanoseconds; stays when it is stopped."""
+        return 0 if self._server is None else self._server.position
+
+    @property
+    def now_ns(self) -> int:
+        """What time it is on the tape, in nanoseconds since 1970."""
+        return self._started().now_ns
+
+    @property
+    def goodbyes(self) -> list[int | None]:
+        """The close code that each connection ended with; see `SimulatorServer.goodbyes`."""
+        return [] if self._server is None else list(self._server.goodbyes)
+
+    def truth(
+        self, channel: str, symbols: str | Iterable[str], *, feed: str = "iex"
+    ) -> list[Message[int]]:
+        """What somebody who missed nothing knows by now: see `Tape.truth`."""
+        server = self._started()
+        return server.tape.truth(feed, channel, symbols, server.position)
+
+    def _started(self) -> SimulatorServer:
+        if self._server is None:
+            raise SimulatorError("The simulator has never run; call start() first.")
+        return self._server
+
     def __enter__(self) -> Self:
         return self.start()
 
@@ -573,7 +990,7 @@ class LocalSimulator:
         with self._lock:
             if self.running:
                 return self
-            tape: Tape = self._synthetic if self._play is None else RecordedTape(self._play)
+            tape = self._make_tape() if self._play is None else RecordedTape(self._play)
             listening = threading.Event()
             failed: list[BaseException] = []
             self._thread = threading.Thread(
@@ -617,6 +1034,7 @@ class LocalSimulator:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         async with self._make_server(tape) as server:
+            self._server = server
             self._url = server.url
             listening.set()
             await self._stopping.wait()
@@ -629,7 +1047,7 @@ def _union(clients: Iterable[_Client]) -> dict[str, Subscriptions]:
     """What anybody has subscribed, by feed and channel."""
     wanted: dict[str, Subscriptions] = {}
     for client in clients:
-        for channel, symbols in client.protocol.subscriptions.items():
+        for channel, symbols in client.subscriptions.items():
             if symbols:
                 channels = wanted.setdefault(client.endpoint.feed, {})
                 channels[channel] = channels.get(channel, frozenset()) | symbols
@@ -653,16 +1071,56 @@ def _header_credentials(headers: Headers) -> tuple[str, str] | None:
     return None
 
 
-def _json_response(status: HTTPStatus, body: object) -> Response:
-    data = msgspec.json.encode(body)
+def _account(key: str, secret: str) -> str:
+    """Who somebody is: with a token, the key is a literal word and the token says it."""
+    return secret if key in _OAUTH_KEYS else key
+
+
+def _rest_url(url: str) -> str:
+    return "http" + url.removeprefix("ws")
+
+
+def _call(loop: asyncio.AbstractEventLoop, act: Callable[[Fault], None], fault: Fault) -> None:
+    """Have it done on the loop, at once if that is where we are."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        act(fault)
+    else:
+        loop.call_soon_threadsafe(act, fault)
+
+
+def _refusal(fault: RefuseRest) -> rest.Answer:
+    if fault.body is not None:
+        return rest.Answer(fault.status, fault.body.encode())
+    return rest.json_answer(fault.status, {"message": _phrase(fault.status)})
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def _json_response(status: int, body: object) -> Response:
+    return _response(rest.json_answer(status, body), {})
+
+
+def _response(
+    answer: rest.Answer, more: dict[str, str], *, kind: str = "application/json"
+) -> Response:
     headers = Headers(
         {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(data)),
+            "Content-Type": kind,
+            "Content-Length": str(len(answer.body)),
             "Connection": "close",
         }
     )
-    return Response(status.value, status.phrase, headers, data)
+    headers.update(more)
+    return Response(answer.status, _phrase(answer.status), headers, answer.body)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> SimulatorError:
@@ -704,15 +1162,23 @@ def _check_speed(speed: object) -> float:
     return float(speed)
 
 
+def _overridden(
+    plan: object, connections: int | None, symbol_limit: int | None, rest_limit: int | None
+) -> Plan:
+    if not isinstance(plan, Plan):
+        raise BadInputError(f"A plan is one such as Plan.basic(), not {plan!r}.")
+    given = {
+        "connections": connections,
+        "symbol_limit": symbol_limit,
+        "rest_per_minute": rest_limit,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(plan, **changes)
+
+
 def _check_credentials(key: str | None, secret: str | None) -> tuple[str, str] | None:
     if not key and not secret:
         return None
     if not key or not secret:
         raise BadInputError("Give key and secret together, or neither to accept any pair.")
     return key, secret
-
-
-def _check_count(name: str, count: object) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise BadInputError(f"The number for {name} is a whole number from 1 up, not {count!r}.")
-    return count

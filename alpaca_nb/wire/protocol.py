@@ -369,8 +369,10 @@ class ServerProtocol:
     """The server's side of one connection.
 
     `authenticate` is asked with key and secret and answers None for yes, or an error
-    code. `limit` is the number of (trades or quotes, symbol) pairs that the plan allows.
-    Once `closing` is true, send what is left in `data_to_send` and close.
+    code; `refuse` is asked before a change of subscriptions takes place and answers
+    likewise. `limit` is the number of (trades or quotes, symbol) pairs that the plan
+    allows, `star` whether "*" may be among them. Once `closing` is true, send what is
+    left in `data_to_send` and close.
     """
 
     def __init__(
@@ -381,12 +383,16 @@ class ServerProtocol:
         authenticate: Callable[[str, str], int | None],
         header_credentials: tuple[str, str] | None = None,
         limit: int | None = None,
+        star: bool = True,
+        refuse: Callable[[], int | None] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._codec = codec
         self._check = authenticate
         self._header_credentials = header_credentials
         self._limit = limit
+        self._star = star
+        self._refuse = refuse
         self._outbox: list[bytes] = []
         self._subscriptions: dict[str, set[str]] = {c.name: set() for c in endpoint.channels}
         self.authenticated = False
@@ -481,9 +487,18 @@ class ServerProtocol:
                 changed[channel.name].update(names)
             else:
                 changed[channel.name].difference_update(names)
-        if self._limit is not None and action == "subscribe" and _places(changed) > self._limit:
+        if action == "subscribe" and not self._fits(changed):
             return self.fail(405)
+        code = self._refuse() if self._refuse is not None else None
+        if code is not None:
+            return self.fail(code)
         return self._accept(changed)
+
+    def _fits(self, changed: Mapping[str, set[str]]) -> bool:
+        """Whether the plan allows so much."""
+        if not self._star and any("*" in changed.get(name, ()) for name in _LIMITED):
+            return False
+        return self._limit is None or _places(changed) <= self._limit
 
     def _accept(self, changed: dict[str, set[str]]) -> list[ServerEvent]:
         for channel in self._endpoint.channels:
@@ -499,6 +514,9 @@ class ServerProtocol:
         return [SubscriptionsChanged(self.subscriptions)]
 
 
+_LIMITED = ("trades", "quotes")
+
+
 def _places(subscriptions: Mapping[str, set[str]]) -> int:
     """How much of a plan's limit is used: bars are free."""
-    return sum(len(subscriptions.get(name, ())) for name in ("trades", "quotes"))
+    return sum(len(subscriptions.get(name, ())) for name in _LIMITED)
