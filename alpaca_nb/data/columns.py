@@ -8,6 +8,7 @@ retention keeps move to a new block; old snapshots keep the old one alive.
 
 from __future__ import annotations
 
+import copy
 import functools
 from array import array
 from collections.abc import Callable, Iterable, Sequence
@@ -162,6 +163,40 @@ def _code_type(count: int) -> type[np.signedinteger[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What has become of the messages handed in, from the first one on."""
+
+    taken: int = 0
+    """Messages dealt with, whatever became of them; those that fill a gap are not among them."""
+    rejected: int = 0
+    """Messages whose values no column could hold."""
+    duplicates: int = 0
+    """Messages that repeated a row held, or one another."""
+    filled: int = 0
+    """Rows that filled a gap."""
+    amended: int = 0
+    """Changes of rows by a correction, a cancellation or a newer bar."""
+
+    def plus(
+        self,
+        *,
+        taken: int = 0,
+        rejected: int = 0,
+        duplicates: int = 0,
+        filled: int = 0,
+        amended: int = 0,
+    ) -> Tally:
+        """The tally after more of it."""
+        return Tally(
+            self.taken + taken,
+            self.rejected + rejected,
+            self.duplicates + duplicates,
+            self.filled + filled,
+            self.amended + amended,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Block:
     """One array per column, all of one length; row i has position `first` + i."""
 
@@ -188,8 +223,8 @@ class Snapshot:
     first: int
     last: int
     epoch: int
-    rejected: int
-    """Messages, up to here, whose values no column could hold."""
+    tally: Tally
+    """What has become of all messages up to here."""
     dropped: int
     """Rows that retention has dropped in this epoch."""
     missed: int
@@ -325,6 +360,62 @@ def _reader_of_everything() -> Any:
 _SMALLEST_BLOCK: Final = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Rows to put between those held, and other values for some that are held.
+
+    Rows are counted among those held, from 0; the arrays are encoded, one per column.
+    """
+
+    new: Sequence[AnyArray]
+    at: NDArray[np.intp]
+    """For each new row, in ascending order, before which row it stands; the number of rows
+    held is the end."""
+    rows: NDArray[np.intp]
+    """Those that change, each once."""
+    values: Sequence[AnyArray]
+    """What they are to be, in the same order."""
+
+    def placed(self, now: Snapshot, *, maxlen: int) -> Placed:
+        """Where the rows come to stand when no more than `maxlen` are kept.
+
+        The oldest go. A new row that would be one of them is not taken in, so that it costs
+        no row that is newer.
+        """
+        held, added = len(now), len(self.at)
+        gone = max(held + added - maxlen, 0)
+        unfit = int(np.count_nonzero(self.at + np.arange(added) < gone))
+        dropped, at = gone - unfit, self.at[unfit:]
+        return Placed(
+            first=now.first + dropped,
+            last=now.last + added - unfit,
+            dropped=dropped,
+            unfit=unfit,
+            targets=at - dropped + np.arange(len(at)),
+            before=at - dropped,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the rows of a change come to stand. Row 0 is then the one with position `first`."""
+
+    first: int
+    last: int
+    dropped: int
+    """Rows held that go, from the front."""
+    unfit: int
+    """New rows that are not taken in, from the front."""
+    targets: NDArray[np.intp]
+    """The rows that the new ones become."""
+    before: NDArray[np.intp]
+
+    def moved(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The rows that these rows become; negative for those that go."""
+        kept = rows - self.dropped
+        return np.where(kept < 0, kept, kept + np.searchsorted(self.before, kept, side="right"))
+
+
 class ColumnStore:
     """Bounded columns with one writer and any number of readers.
 
@@ -332,6 +423,9 @@ class ColumnStore:
     `snapshot()`. The only thing that ever changes is which snapshot is the current one,
     and that is a single assignment after its rows are written: a writer that is
     interrupted half-way has changed nothing, and can do the same again.
+
+    Rows that were once visible are never written to. To change them, or to put others
+    between them, `changed` makes a snapshot on other memory, and `publish` makes it visible.
     """
 
     def __init__(self, columns: Sequence[Column], *, maxlen: int) -> None:
@@ -339,7 +433,7 @@ class ColumnStore:
         self.maxlen = maxlen
         self._max_capacity = max(2 * maxlen, _SMALLEST_BLOCK)
         self._snapshot: Snapshot
-        self._restart(first=0, epoch=0, rejected=0)
+        self._restart(first=0, epoch=0, tally=Tally())
 
     def snapshot(self) -> Snapshot:
         """The rows held now. Costs the same at any length; needs no lock."""
@@ -357,8 +451,19 @@ class ColumnStore:
             return self._vocabularies[i].encode(map(",".join, values))
         return _ENCODERS[kind](values)
 
-    def append(self, arrays: Sequence[AnyArray], *, rejected: int = 0) -> None:
-        """Write rows, one encoded array per column, and make them visible all at once."""
+    def names(self, i: int) -> tuple[str, ...]:
+        """The texts behind all codes of column `i` that `encode` has given."""
+        return self._vocabularies[i].categories.names
+
+    def append(self, arrays: Sequence[AnyArray], *, tally: Tally | None = None) -> None:
+        """Write rows, one encoded array per column, and make them visible all at once.
+
+        The tally becomes visible with them.
+        """
+        self.publish(self.appended(arrays, tally=tally))
+
+    def appended(self, arrays: Sequence[AnyArray], *, tally: Tally | None = None) -> Snapshot:
+        """The rows after others were written behind them; nobody sees them before `publish`."""
         now = self._snapshot
         block, stop = self._widened(now._block), now._stop
         # A piece never exceeds what is retained, so every piece fits into one block.
@@ -368,11 +473,11 @@ class ColumnStore:
             _write(block, stop, piece)
             stop += len(piece[0])
         start = max(stop - self.maxlen, 0)
-        self._snapshot = replace(
+        return replace(
             now,
             first=block.first + start,
             last=block.first + stop,
-            rejected=now.rejected + rejected,
+            tally=tally or now.tally,
             dropped=now.dropped + block.first + start - now.first,
             _block=block,
             _start=start,
@@ -380,12 +485,44 @@ class ColumnStore:
             _categories=self._categories(),
         )
 
+    def changed(self, change: Change, placed: Placed, *, tally: Tally) -> Snapshot:
+        """The rows after a change, in a new epoch; nobody sees them before `publish`.
+
+        `placed` is what `change.placed` says of the rows held now.
+        """
+        now = self._snapshot
+        base = self._widened(now._block)
+        if len(placed.targets):
+            block, start = self._inserted(base, change, placed), 0
+        else:
+            block, start = base, now._start + placed.dropped
+        block = _rewritten(block, start, start + placed.last - placed.first, change, placed)
+        return replace(
+            now,
+            first=placed.first,
+            last=placed.last,
+            epoch=now.epoch + 1,
+            tally=tally,
+            dropped=now.dropped + placed.dropped,
+            _block=block,
+            _start=start,
+            _stop=start + placed.last - placed.first,
+            _categories=self._categories(),
+        )
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make a snapshot from `appended` or `changed` the current one.
+
+        Nothing else may have been published in between.
+        """
+        self._snapshot = snapshot
+
     def clear(self) -> None:
         """Forget all rows and categories. Positions go on; the epoch changes."""
         now = self._snapshot
-        self._restart(first=now.last, epoch=now.epoch + 1, rejected=now.rejected)
+        self._restart(first=now.last, epoch=now.epoch + 1, tally=now.tally)
 
-    def _restart(self, *, first: int, epoch: int, rejected: int) -> None:
+    def _restart(self, *, first: int, epoch: int, tally: Tally) -> None:
         self._vocabularies = {
             i: Vocabulary(column.categories)
             for i, column in enumerate(self.columns)
@@ -398,7 +535,7 @@ class ColumnStore:
             first=first,
             last=first,
             epoch=epoch,
-            rejected=rejected,
+            tally=tally,
             dropped=0,
             missed=0,
             _block=block,
@@ -428,6 +565,24 @@ class ColumnStore:
         arrays = tuple(_moved(values[tail], capacity, values.dtype) for values in block.arrays)
         return _Block(arrays, block.first + stop - kept), kept
 
+    def _inserted(self, base: _Block, change: Change, placed: Placed) -> _Block:
+        """A new block with the rows that stay and the new ones between them, from index 0."""
+        now, total = self._snapshot, placed.last - placed.first
+        held = slice(now._start + placed.dropped, now._stop)
+        capacity = min(max(base.capacity, 2 * total), self._max_capacity)
+        # Before the first new row everything stays as it is, which is faster to copy.
+        lead = int(placed.targets[0])
+        is_held = np.ones(total - lead, bool)
+        is_held[placed.targets - lead] = False
+        arrays = []
+        for values, new in zip(base.arrays, change.new, strict=True):
+            merged, rest = np.empty(capacity, values.dtype), values[held]
+            merged[:lead] = rest[:lead]
+            merged[lead:total][is_held] = rest[lead:]
+            merged[placed.targets] = new[placed.unfit :]
+            arrays.append(merged)
+        return _Block(tuple(arrays), placed.first)
+
     def _widened(self, block: _Block) -> _Block:
         """The same block, with code columns of the type that the categories now need."""
         wider = {
@@ -444,6 +599,22 @@ class ColumnStore:
 def _write(block: _Block, stop: int, arrays: Sequence[AnyArray]) -> None:
     for column, values in zip(block.arrays, arrays, strict=True):
         column[stop : stop + len(values)] = values
+
+
+def _rewritten(block: _Block, start: int, stop: int, change: Change, placed: Placed) -> _Block:
+    """The same block, with the columns replaced in which rows held are to be different."""
+    rows = placed.moved(change.rows)
+    kept = rows >= 0
+    rows = rows[kept] + start
+    if not len(rows):
+        return block
+    arrays = list(block.arrays)
+    for i, values in enumerate(change.values):
+        if (arrays[i][rows] != values[kept]).any():
+            # The other columns are shared with the old block, which nobody writes any more.
+            arrays[i] = _moved(arrays[i][:stop], block.capacity, arrays[i].dtype)
+            arrays[i][rows] = values[kept]
+    return _Block(tuple(arrays), block.first)
 
 
 def _moved(values: AnyArray, capacity: int, dtype: np.dtype[Any]) -> AnyArray:
@@ -474,11 +645,40 @@ _DTYPES: Final[dict[Kind, type[np.generic]]] = {
 
 # -- the last row of each ----------------------------------------------------------------
 
+_LONG_AGO: Final = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows by symbol: one entry per symbol that occurs, in the order of the codes."""
+
+    symbols: AnyArray
+    last: NDArray[np.intp]
+    """The last row of each."""
+    newest: NDArray[np.int64]
+    """The highest time stamp of each."""
+    ascending: bool
+    """Whether the time stamps of each symbol rise from row to row."""
+
+
+def group(codes: AnyArray, times: NDArray[np.int64]) -> Groups:
+    """Rows by symbol; both arrays have one entry per row."""
+    order = codes.argsort(kind="stable")
+    symbols, times = codes[order], times[order]
+    goes_on = symbols[1:] == symbols[:-1]
+    ascending = not (goes_on & (times[1:] <= times[:-1])).any()
+    if not len(symbols):
+        return Groups(symbols, order, times, ascending)
+    last = np.append(np.flatnonzero(~goes_on), len(symbols) - 1)
+    first = np.append(0, last[:-1] + 1)
+    newest = times[last] if ascending else np.maximum.reduceat(times, first)
+    return Groups(symbols[last], order[last], newest, ascending)
+
 
 class LatestRows:
     """The last row per symbol, whatever retention has dropped since.
 
-    Not for concurrent use: its owner guards `update` and `since` with one lock.
+    Not for concurrent use: its owner guards it with one lock.
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -489,24 +689,72 @@ class LatestRows:
     def clear(self) -> None:
         """Forget every symbol."""
         self._arrays: list[AnyArray] = []
-        # Indexed by symbol code, as all arrays here: the position of its last row, or -1.
+        # Indexed by symbol code, as all arrays here: the position of its last row, or -1,
+        # and the highest time stamp it ever had.
         self._position = np.empty(0, np.int64)
+        self._newest = np.empty(0, np.int64)
 
-    def update(self, arrays: Sequence[AnyArray], *, position: int, late: bool) -> None:
+    def newest(self, codes: AnyArray) -> NDArray[np.int64]:
+        """The highest time stamp that the symbol of each code ever had."""
+        self._make_room((), int(codes.max()) + 1 if len(codes) else 0)
+        return self._newest[codes]
+
+    def update(
+        self,
+        arrays: Sequence[AnyArray],
+        *,
+        position: int,
+        late: bool,
+        groups: Groups | None = None,
+    ) -> None:
         """Take over encoded rows, the first of which has this position.
 
         Rows normally count in the order of their arrival. Late ones, which repair a gap,
-        only count if they are not older than what is there.
+        only count if they are not older than what is there. `groups` are those of the rows,
+        if they are known.
         """
-        symbols, rows = _last_of_each(arrays[self._symbol])
-        self._make_room(arrays, int(symbols[-1]) + 1 if len(symbols) else 0)
+        groups = groups or group(arrays[self._symbol], arrays[self._time])
+        symbols, rows = groups.symbols, groups.last
+        if not len(symbols):
+            return
+        self._make_room(arrays, int(symbols[-1]) + 1)
+        self._newest[symbols] = np.maximum(self._newest[symbols], groups.newest)
         if late:
             known, times = self._position[symbols] >= 0, arrays[self._time][rows]
             counts = ~known | (times >= self._arrays[self._time][symbols])
             symbols, rows = symbols[counts], rows[counts]
-        for mine, values in zip(self._arrays, arrays, strict=True):
-            mine[symbols] = values[rows]
-        self._position[symbols] = position + rows
+        self._put(symbols, arrays, rows, position + rows)
+
+    def changed(
+        self, change: Change, placed: Placed, *, first: int, late: bool = False
+    ) -> LatestRows:
+        """The same after a change of the rows held, the first of which has position `first`.
+
+        The last row of a symbol is the last as they then stand; of late ones see `update`.
+        """
+        after = copy.copy(self)
+        after._arrays = [values.copy() for values in self._arrays]
+        after._newest = self._newest.copy()
+        after._move(placed, first)
+        if len(change.rows):
+            symbols = change.values[self._symbol]
+            are_last = self._position[symbols] == change.rows + first
+            rows = np.flatnonzero(are_last)
+            after._put(symbols[rows], change.values, rows, after._position[symbols[rows]])
+        after._take_in([values[placed.unfit :] for values in change.new], placed, late=late)
+        return after
+
+    def replaced(self, rows: NDArray[np.intp], values: Sequence[AnyArray]) -> LatestRows:
+        """The same with other values in some rows, counted in the order of the codes."""
+        after = copy.copy(self)
+        after._arrays = [array.copy() for array in self._arrays]
+        after._put(rows, values, np.arange(len(rows)), self._position[rows])
+        return after
+
+    def arrays(self) -> tuple[list[AnyArray], NDArray[np.int64]]:
+        """The columns by symbol code and the positions of the rows; -1 where there is no row."""
+        known = len(self._arrays[0]) if self._arrays else 0
+        return self._arrays, self._position[:known]
 
     def since(self, position: int, *, of: Snapshot) -> Snapshot:
         """The last rows of the symbols that have a row at `position` or later.
@@ -525,20 +773,50 @@ class LatestRows:
             _positions=self._position[symbols],
         )
 
-    def _make_room(self, arrays: Sequence[AnyArray], symbols: int) -> None:
+    def _move(self, placed: Placed, first: int) -> None:
+        moved = placed.moved(self._position - first)
+        stay = (self._position >= first) & (moved >= 0)
+        self._position = np.where(stay, moved + placed.first, self._position)
+
+    def _take_in(self, new: Sequence[AnyArray], placed: Placed, *, late: bool) -> None:
+        """New rows count if they stand behind the last one of their symbol."""
+        groups = group(new[self._symbol], new[self._time])
+        if not len(groups.symbols):
+            return
+        symbols, rows = groups.symbols, groups.last
+        self._make_room(new, int(symbols[-1]) + 1)
+        self._newest[symbols] = np.maximum(self._newest[symbols], groups.newest)
+        positions, known = placed.targets[rows] + placed.first, self._position[symbols]
+        # Where the last row is no longer held, only its time can be compared.
+        by_time = (known >= 0) & ((known < placed.first) | late)
+        is_older = new[self._time][rows] < self._arrays[self._time][symbols]
+        counts = (positions > known) & ~(by_time & is_older)
+        self._put(symbols[counts], new, rows[counts], positions[counts])
+
+    def _put(
+        self,
+        symbols: AnyArray,
+        arrays: Sequence[AnyArray],
+        rows: NDArray[np.intp],
+        positions: NDArray[np.int64],
+    ) -> None:
+        self._make_room(arrays)
+        for mine, values in zip(self._arrays, arrays, strict=True):
+            mine[symbols] = values[rows]
+        self._position[symbols] = positions
+
+    def _make_room(self, arrays: Sequence[AnyArray], symbols: int = 0) -> None:
+        """Room for this many symbols, and for values of the types of these arrays."""
         if not self._arrays:
             self._arrays = [np.empty(0, values.dtype) for values in arrays]
         capacity = len(self._position)
         if symbols > capacity:
             capacity = max(symbols, 2 * capacity)
-            unseen = np.full(capacity - len(self._position), -1)
-            self._position = np.concatenate([self._position, unseen])
+            unseen = capacity - len(self._position)
+            self._position = np.concatenate([self._position, np.full(unseen, -1)])
+            self._newest = np.concatenate([self._newest, np.full(unseen, _LONG_AGO)])
         for i, values in enumerate(arrays):
-            if len(self._arrays[i]) < capacity or self._arrays[i].dtype != values.dtype:
-                self._arrays[i] = _moved(self._arrays[i], capacity, values.dtype)
-
-
-def _last_of_each(codes: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The distinct codes in ascending order, and the last row in which each stands."""
-    distinct, from_end = np.unique(codes[::-1], return_index=True)
-    return distinct, len(codes) - 1 - from_end
+            mine = self._arrays[i]
+            if len(mine) < capacity or mine.dtype != values.dtype:
+                dtype = np.promote_types(mine.dtype, values.dtype)
+                self._arrays[i] = _moved(mine, max(capacity, len(mine)), dtype)

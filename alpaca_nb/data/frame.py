@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -15,16 +15,20 @@ from msgspec import Struct
 from msgspec.structs import astuple, fields
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
+from alpaca_nb.data.amend import Notice, notice_of
 from alpaca_nb.data.columns import (
     AnyArray,
-    Column,
+    Change,
     ColumnStore,
-    Kind,
     LatestRows,
     Snapshot,
+    Tally,
     columns_of,
+    group,
 )
 from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.merge import places
+from alpaca_nb.data.rules import Arrays, BarRules, Known, Plan, TradeRules, rules_of
 from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.messages import Message, check_symbols, find_channel
@@ -35,12 +39,6 @@ if TYPE_CHECKING:
 Origin = Literal["live", "backfill", "replay", "simulated"]
 """How a row came here: from a live stream, filled in after a gap, from a recording, or
 from the simulator's made-up market."""
-
-_RECEIVED: Final = (
-    Column("received", Kind.TIME),
-    Column("source", Kind.CATEGORY, ("live", "backfill", "replay", "simulated")),
-)
-"""The columns that say how a row came here; they follow those of the message."""
 
 _WRITE_AT: Final = 1_000
 """Rows that are staged before they are written: more would leave the processor's cache,
@@ -68,6 +66,28 @@ class FrameStats:
     """Messages that could not be stored, such as a trade id of more than 64 bits."""
     dropped: int
     """Rows that retention has dropped since the frame was made or cleared."""
+    duplicates: int = 0
+    """Messages that were sent twice and are stored once."""
+    backfilled: int = 0
+    """Rows that were filled in after a gap."""
+    amended: int = 0
+    """Changes of rows: trades corrected or cancelled, bars sent anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What has become of rows from history that were to fill a gap."""
+
+    added: int = 0
+    """Rows that were missing and are here now."""
+    duplicates: int = 0
+    """Rows that were here already."""
+    amended: int = 0
+    """Rows that history knew to be corrected, cancelled or updated."""
+    unknown: int = 0
+    """Rows the stream brought in the overlap that history lacks: it has not caught up."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """The rows added, by symbol."""
 
 
 class _Batch(Struct, gc=False):
@@ -90,6 +110,10 @@ class LiveFrame:
     Every row ever appended has a position, counted from 0; `since` and `rows_since` give
     the rows from a position on, so that a reader sees each row once. `maxlen` rows are
     held, older ones are dropped.
+
+    What was sent twice is stored once. Rows that a gap left out are put where they belong
+    (`fill`), and what is said of a trade or a bar later changes its row (`amend`), which then
+    says so in its column `amended`. Both change rows that were read before: `epoch` tells.
 
     Views read raw columns instead of DataFrames: `rows_since(position)` for what was
     appended (tape, chart), `latest_rows(position)` for the symbols that changed (table).
@@ -124,7 +148,8 @@ class LiveFrame:
         self.symbols = check_symbols(symbols)
         self.maxlen = maxlen
         self.name = name or kind.name
-        self.columns = columns_of(kind.message) + _RECEIVED
+        rules = rules_of(kind.name)
+        self.columns = columns_of(kind.message) + rules.extra
         self._status = status
         self._on_close = on_close
         self._clock = clock
@@ -132,6 +157,10 @@ class LiveFrame:
         self._store = ColumnStore(self.columns, maxlen=maxlen)
         self._gap_log = GapLog()
         self._latest = LatestRows(self.columns)
+        self._rules = rules(self.columns, self._store)
+        self._at = {column.name: i for i, column in enumerate(self.columns)}
+        # What goes with a snapshot that is just being published; see `_publish`.
+        self._next: tuple[Snapshot, LatestRows, Known] | None = None
         # Staged by the writer, written by whoever holds the lock.
         self._staged: deque[_Batch] = deque()
         # Messages handed in, counted by the writer, and those dealt with, under the lock.
@@ -176,6 +205,67 @@ class LiveFrame:
         self._offered += len(messages)
         if self._offered - self._consumed >= _WRITE_AT:
             self._write_staged()
+        if self._waiting:
+            self._wake()
+
+    def fill(
+        self,
+        messages: Sequence[Message[Any]],
+        *,
+        received_ns: int,
+        updates: Mapping[int, str] | None = None,
+        overlap: tuple[int, int] | None = None,
+        symbols: Collection[str] | None = None,
+    ) -> Fill:
+        """Put rows from history where they belong in time. For the feed's thread.
+
+        The messages are those of this frame's channel, of any number of symbols, each symbol's
+        in the order of time. Those that are here already are left out: trades by symbol,
+        exchange, number and time, bars by symbol and time, others by the whole record, as
+        often as it is here. Rows held keep their order. A bar with other values replaces the
+        one held. When the frame is full, rows older than all that is held are not taken in.
+
+        `updates` are the marks of history, by index in `messages`: trades that are "canceled"
+        or "incorrect" are not added, and marked if they are here; "corrected" ones are added
+        as such. `overlap` is a span of time (both ends included) that the stream has brought
+        too: rows of it that history lacks, of `symbols` (None: all), are `unknown`.
+
+        Unless all new rows stand behind those held, `epoch` changes. Does nothing on a closed
+        frame.
+        """
+        if self._closed:
+            return Fill()
+        with self._lock:
+            self._write_all()
+            filled = self._fill(messages, received_ns, updates or {}, overlap, symbols)
+        if self._waiting:
+            self._wake()
+        return filled
+
+    def amend(self, messages: Sequence[Message[Any]], *, received_ns: int) -> None:
+        """Apply what is said of rows that were sent before. For the feed's thread.
+
+        Corrections and cancellations are for a frame of trades. The row of a corrected trade
+        gets the right values, that of a cancelled one stays as it is; `amended` says what it
+        became. Updated bars are for a frame of bars and replace the bar of their minute, or
+        are stored if there is none. All of it is told in `amendments`, with what it was before.
+
+        What concerns a trade that is not held applies to it if it comes later. Whatever was
+        said already changes nothing. Rows that change give the frame another `epoch`. A
+        message of another kind, or one that could not be stored, is counted (`stats.rejected`).
+        Does nothing on a closed frame.
+        """
+        if self._closed or not messages:
+            return
+        with self._lock:
+            self._write_all()
+            if isinstance(self._rules, TradeRules):
+                self._amend_trades(self._rules, messages, received_ns)
+            elif isinstance(self._rules, BarRules):
+                self._amend_bars(self._rules, messages, received_ns)
+            else:
+                tally = self._store.snapshot().tally.plus(rejected=len(messages))
+                self._carry_out(Plan(self._no_rows(), self._rules.known), tally)
         if self._waiting:
             self._wake()
 
@@ -226,11 +316,12 @@ class LiveFrame:
         """The rows from `position` on; nothing is copied.
 
         `attrs["position"]` of the result is where to go on, `attrs["missed"]` how many of
-        the rows asked for were dropped before.
+        the rows asked for were dropped before. When `attrs["epoch"]` is another than before,
+        rows before the position have changed or were put in between: start again from 0.
         """
         rows = self.rows_since(position)
         frame = rows.to_frame()
-        frame.attrs.update(position=rows.last, missed=rows.missed)
+        frame.attrs.update(position=rows.last, missed=rows.missed, epoch=rows.epoch)
         return frame
 
     @property
@@ -248,19 +339,36 @@ class LiveFrame:
         return self._gap_log.counts
 
     @property
+    def amendments(self) -> pd.DataFrame:
+        """What was said of rows after they were sent, oldest first; the newest 10,000 or so.
+
+        Columns time (of arrival), symbol, kind, timestamp (of the row), exchange, trade_id,
+        old_price, old_size, new_price, new_size, matched (False while there is no such row).
+        For a bar, price and size are its close and volume.
+        """
+        with self._lock:
+            self._write_all()
+            log = self._rules.known.log
+        return log.to_frame()
+
+    @property
     def stats(self) -> FrameStats:
         """Counts, rate and lag; taken from the rows, so that they cost the feed nothing."""
         rows = self.snapshot()
-        recent = rows.tail(_RECENT_ROWS)
+        recent, tally = rows.tail(_RECENT_ROWS), rows.tally
+        from_stream = _from_stream(recent)
         now_ns = self._clock.now_ns()
         return FrameStats(
             rows=len(rows),
             position=rows.last,
-            rate=_rate(recent, now_ns),
-            lag_s=None if "bars" in self.channel else _median_lag(recent, now_ns),
-            last_received_ns=int(rows["received"][-1]) if len(rows) else None,
-            rejected=rows.rejected,
+            rate=_rate(from_stream, now_ns, is_all=not recent.first),
+            lag_s=None if "bars" in self.channel else _median_lag(from_stream, now_ns),
+            last_received_ns=int(recent["received"].max()) if len(rows) else None,
+            rejected=tally.rejected,
             dropped=rows.dropped,
+            duplicates=tally.duplicates,
+            backfilled=tally.filled,
+            amended=tally.amended,
         )
 
     @property
@@ -355,30 +463,196 @@ class LiveFrame:
         therefore stays staged until its rows are visible, which is one assignment in the
         store, and is recognised afterwards by its offset.
         """
+        self._settle()
         self._forget_written()
         batches = [self._staged[i] for i in range(len(self._staged))]
-        for origin, group in groupby(batches, key=attrgetter("origin")):
-            self._write(list(group), origin)
+        for origin, some in groupby(batches, key=attrgetter("origin")):
+            self._write(list(some), origin)
         self._forget_written()
 
     def _forget_written(self) -> None:
-        rows, staged = self._store.snapshot(), self._staged
-        self._consumed = consumed = rows.last + rows.rejected
+        staged = self._staged
+        self._consumed = consumed = self._store.snapshot().tally.taken
         while staged and staged[0].offset < consumed:
             staged.popleft()
 
     def _write(self, batches: Sequence[_Batch], origin: Origin) -> None:
         messages = [message for batch in batches for message in batch.messages]
-        arrays, kept = self._reader.read(messages, self._store)
         received = np.repeat(
             np.array([batch.received_ns for batch in batches], np.int64),
             [len(batch.messages) for batch in batches],
         )
-        source = np.repeat(self._store.encode(len(self.columns) - 1, [origin]), len(messages))
-        arrays += [received, source] if kept is None else [received[kept], source[kept]]
-        position, late = self._store.snapshot().last, origin == "backfill"
-        self._latest.update(arrays, position=position, late=late)
-        self._store.append(arrays, rejected=len(messages) - len(arrays[0]))
+        arrays, _ = self._read(messages, received, origin)
+        held, latest = self._store.snapshot(), self._latest
+        symbols = arrays[self._at["symbol"]]
+        groups = group(symbols, arrays[self._at["timestamp"]])
+        plan = self._rules.take(arrays, held, groups, latest.newest(symbols))
+        tally = held.tally.plus(
+            taken=len(messages),
+            rejected=len(messages) - len(symbols),
+            duplicates=plan.duplicates,
+            amended=plan.amended,
+        )
+        late = origin == "backfill"
+        if len(plan.rows) or plan.known is not self._rules.known:
+            self._carry_out(plan, tally, late=late)
+            return
+        latest.update(
+            plan.new,
+            position=held.last,
+            late=late,
+            groups=None if plan.duplicates else groups,
+        )
+        self._store.append(plan.new, tally=tally)
+
+    def _read(
+        self, messages: Sequence[Message[Any]], received: AnyArray, origin: Origin
+    ) -> tuple[Arrays, AnyArray | None]:
+        """All columns of the messages that can be stored, and which these are (None: all)."""
+        arrays, kept = self._reader.read(messages, self._store)
+        source = self._store.encode(self._at["source"], [origin])
+        arrays += [received if kept is None else received[kept], np.repeat(source, len(arrays[0]))]
+        if "amended" in self._at:
+            arrays.append(np.zeros(len(arrays[0]), np.int8))
+        return arrays, kept
+
+    def _no_rows(self) -> Arrays:
+        return [self._store.encode(i, []) for i in range(len(self.columns))]
+
+    # -- history and amendments ----------------------------------------------------------
+
+    def _fill(
+        self,
+        messages: Sequence[Message[Any]],
+        received_ns: int,
+        updates: Mapping[int, str],
+        overlap: tuple[int, int] | None,
+        symbols: Collection[str] | None,
+    ) -> Fill:
+        held = self._store.snapshot()
+        received = np.full(len(messages), received_ns, np.int64)
+        arrays, kept = self._read(messages, received, "backfill")
+        order = arrays[self._at["timestamp"]].argsort(kind="stable")
+        new = [values[order] for values in arrays]
+        there = [held[column.name] for column in self.columns]
+        marks = _marks(updates, len(messages), kept, order)
+        keep, plan = self._rules.fill(new, there, marks, received_ns=received_ns)
+        plan.new = [values[keep] for values in new]
+        unknown = 0
+        if overlap is not None:
+            asked = self._from_stream_in(held, overlap, symbols)
+            unknown = self._rules.missing(there, asked, new, plan.pairs)
+        tally = held.tally.plus(
+            rejected=len(messages) - len(order), amended=plan.amended, filled=len(plan.new[0])
+        )
+        unfit = self._carry_out(plan, tally, in_time=True)
+        names = self._store.names(self._at["symbol"])
+        counts = np.bincount(plan.new[self._at["symbol"]][unfit:], minlength=len(names))
+        return Fill(
+            added=len(plan.new[0]) - unfit,
+            duplicates=plan.duplicates,
+            amended=plan.amended,
+            unknown=unknown,
+            rows={names[code]: int(counts[code]) for code in np.flatnonzero(counts)},
+        )
+
+    def _from_stream_in(
+        self, held: Snapshot, span: tuple[int, int], symbols: Collection[str] | None
+    ) -> AnyArray:
+        """The rows held that the stream brought for a span of time."""
+        times = held["timestamp"]
+        asked = (times >= span[0]) & (times <= span[1])
+        asked &= held["source"] != held.code("source", "backfill")
+        if symbols is not None:
+            codes = [held.code("symbol", symbol) for symbol in symbols]
+            asked &= np.isin(held["symbol"], codes)
+        return np.flatnonzero(asked)
+
+    def _amend_trades(
+        self, rules: TradeRules, messages: Sequence[Message[Any]], received_ns: int
+    ) -> None:
+        notices: list[Notice] = []
+        for message in messages:
+            try:
+                notices.append(notice_of(message, received_ns))
+            except Exception:  # as with any message: one that is wrong costs no other
+                continue
+        held = self._store.snapshot()
+        plan, concerned = rules.amend(notices, [held[column.name] for column in self.columns])
+        plan.new = self._no_rows()
+        arrays, rows = self._latest_not_held(held)
+        latest = rules.settle(arrays, rows, concerned, plan.known) if len(rows) else None
+        tally = held.tally.plus(rejected=len(messages) - len(notices), amended=plan.amended)
+        self._carry_out(plan, tally, latest=latest)
+
+    def _amend_bars(
+        self, rules: BarRules, messages: Sequence[Message[Any]], received_ns: int
+    ) -> None:
+        held = self._store.snapshot()
+        received = np.full(len(messages), received_ns, np.int64)
+        arrays, _ = self._read(messages, received, "live")
+        order = arrays[self._at["timestamp"]].argsort(kind="stable")
+        new = [values[order] for values in arrays]
+        plan = rules.amend(new, [held[column.name] for column in self.columns])
+        last, rows = self._latest_not_held(held)
+        latest = rules.replaced(last, rows, new) if len(rows) else None
+        tally = held.tally.plus(rejected=len(messages) - len(order), amended=plan.amended)
+        self._carry_out(plan, tally, in_time=True, latest=latest)
+
+    def _latest_not_held(self, held: Snapshot) -> tuple[Arrays, AnyArray]:
+        """The columns of `latest` by symbol code, and those that retention has dropped."""
+        arrays, positions = self._latest.arrays()
+        return arrays, np.flatnonzero((positions >= 0) & (positions < held.first))
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        tally: Tally,
+        *,
+        in_time: bool = False,
+        late: bool = False,
+        latest: tuple[AnyArray, Arrays] | None = None,
+    ) -> int:
+        """Do what a plan says, all at once; returns how many rows were too old to take in.
+
+        New rows go where they belong in time, or to the end. `latest` are changes of last
+        rows that are not held.
+        """
+        held, count = self._store.snapshot(), len(plan.new[0])
+        at = np.full(count, len(held))
+        if in_time:
+            at = places(held["timestamp"], plan.new[self._at["timestamp"]])
+        change = Change(plan.new, at, plan.rows, plan.values)
+        placed = change.placed(held, maxlen=self.maxlen)
+        after = self._latest
+        if latest is not None and len(latest[0]):
+            after = after.replaced(*latest)
+        after = after.changed(change, placed, first=held.first, late=late)
+        if in_time:
+            tally = replace(tally, filled=tally.filled - placed.unfit)
+        if len(plan.rows) or (at < len(held)).any():
+            rows = self._store.changed(change, placed, tally=tally)
+        else:
+            rows = self._store.appended(plan.new, tally=tally)
+        self._publish(rows, after, plan.known)
+        return placed.unfit
+
+    def _publish(self, rows: Snapshot, latest: LatestRows, known: Known) -> None:
+        """Make rows visible together with what goes with them.
+
+        An interrupt may come between the two. Which snapshot is the current one then says
+        whether the rest is still to be done.
+        """
+        self._next = (rows, latest, known)
+        self._store.publish(rows)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._next is not None:
+            rows, latest, known = self._next
+            if self._store.snapshot() is rows:
+                self._latest, self._rules.known = latest, known
+            self._next = None
 
     # -- waiting -------------------------------------------------------------------------
 
@@ -429,39 +703,61 @@ class _MessageReader:
         return True
 
 
+def _marks(
+    updates: Mapping[int, str], messages: int, kept: AnyArray | None, order: AnyArray
+) -> dict[int, str]:
+    """Marks by index among messages, as marks by row once some are left out and all sorted."""
+    if not updates:
+        return {}
+    row_of = np.full(messages, -1)
+    row_of[np.arange(messages) if kept is None else np.flatnonzero(kept)] = order.argsort()
+    return {int(row_of[i]): mark for i, mark in updates.items() if row_of[i] >= 0}
+
+
 # -- measures of the last seconds --------------------------------------------------------
 
 _RECENT_ROWS: Final = 100_000
 _RECENT_NS: Final = 10_000_000_000
 _HOUR_S: Final = 3600.0
 
+_Times = tuple[AnyArray, AnyArray]
+"""When rows arrived, and their time stamps."""
 
-def _recent(rows: Snapshot, now_ns: int) -> Snapshot:
+
+def _from_stream(rows: Snapshot) -> _Times:
+    """The times of rows that were not filled in: of these, arrivals ascend."""
+    received, timestamps = rows["received"], rows["timestamp"]
+    is_filled = rows["source"] == rows.code("source", "backfill")
+    if is_filled.any():
+        return received[~is_filled], timestamps[~is_filled]
+    return received, timestamps
+
+
+def _recent(times: _Times, now_ns: int) -> _Times:
     """Those of the rows that arrived in the last ten seconds."""
-    received = rows["received"]
-    return rows.tail(len(rows) - int(np.searchsorted(received, now_ns - _RECENT_NS)))
+    start = int(np.searchsorted(times[0], now_ns - _RECENT_NS))
+    return times[0][start:], times[1][start:]
 
 
-def _rate(rows: Snapshot, now_ns: int) -> float:
-    recent = _recent(rows, now_ns)
-    if not len(recent):
+def _rate(times: _Times, now_ns: int, *, is_all: bool) -> float:
+    """Rows a second; `is_all` if there were none before these."""
+    received, _ = _recent(times, now_ns)
+    if not len(received):
         return 0.0
-    if len(recent) < len(rows):
-        return len(recent) * 1e9 / _RECENT_NS
+    if len(received) < len(times[0]):
+        return len(received) * 1e9 / _RECENT_NS
     # Rows from before are not held, or there were none. A stream that has only begun
     # counts as a second old, or its first rows would look like a storm.
-    shortest_ns = 1_000_000 if rows.first else 1_000_000_000
-    span_ns = max(now_ns - int(recent["received"][0]), shortest_ns)
-    return len(recent) * 1e9 / span_ns
+    shortest_ns = 1_000_000_000 if is_all else 1_000_000
+    span_ns = max(now_ns - int(received[0]), shortest_ns)
+    return len(received) * 1e9 / span_ns
 
 
-def _median_lag(rows: Snapshot, now_ns: int) -> float | None:
-    recent = _recent(rows, now_ns)
-    live = recent["source"] != recent.code("source", "backfill")
-    lags = (recent["received"] - recent["timestamp"])[live]
-    if not len(lags):
+def _median_lag(times: _Times, now_ns: int) -> float | None:
+    received, timestamps = _recent(times, now_ns)
+    if not len(received):
         return None
-    lag_s = float(np.median(lags)) / 1e9
+    lag_s = float(np.median(received - timestamps)) / 1e9
     return lag_s if abs(lag_s) <= _HOUR_S else None
 
 

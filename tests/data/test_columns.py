@@ -19,6 +19,7 @@ from alpaca_nb.data.columns import (
     Kind,
     LatestRows,
     Snapshot,
+    Tally,
     Vocabulary,
     columns_of,
 )
@@ -300,7 +301,7 @@ def test_like_a_list(maxlen: int, batches: list[list[tuple[int, float]]]) -> Non
     store = ColumnStore(COLUMNS, maxlen=maxlen)
     # Smaller blocks than in use, so that a few rows fill them.
     store._max_capacity = 2 * maxlen
-    store._restart(first=0, epoch=0, rejected=0)
+    store._restart(first=0, epoch=0, tally=Tally())
     model: list[Row] = []
     seen: list[tuple[Snapshot, list[Row]]] = []
     for batch in batches:

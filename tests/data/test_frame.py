@@ -109,7 +109,7 @@ def test_rows_equal_the_messages() -> None:
     df = frame.df
     assert [*df.columns] == [
         "symbol", "price", "size", "exchange", "trade_id", "conditions", "tape",
-        "received", "source",
+        "received", "source", "amended",
     ]  # fmt: skip
     assert ids(df) == list(range(2_500))
     assert df["price"].tolist() == [100 + i / 4 for i in range(2_500)]
@@ -252,7 +252,7 @@ def test_since_continues() -> None:
     frame.extend([make_trade(i) for i in range(5, 8)], received_ns=NOW)
     second = frame.since(first.attrs["position"])
     assert ids(first) + ids(second) == list(range(8))
-    assert second.attrs == {"position": 8, "missed": 0}
+    assert second.attrs == {"position": 8, "missed": 0, "epoch": 0}
     assert len(frame.since(8)) == 0
 
 
@@ -260,7 +260,7 @@ def test_since_tells_what_it_missed() -> None:
     """Rows that retention dropped before they were asked for are counted."""
     frame = make_frame([make_trade(i) for i in range(50)], maxlen=20)
     rows = frame.since(10)
-    assert (ids(rows)[0], rows.attrs) == (30, {"position": 50, "missed": 20})
+    assert (ids(rows)[0], rows.attrs) == (30, {"position": 50, "missed": 20, "epoch": 0})
     assert (frame.stats.dropped, frame.stats.rows, frame.position) == (30, 20, 50)
 
 
@@ -378,7 +378,7 @@ async def test_stats() -> None:
     assert (frame.stats.rate, frame.stats.lag_s, frame.stats.last_received_ns) == (0.0, None, None)
     for i in range(30):
         received = clock.now_ns()
-        trades = [make_trade(i, timestamp=received - 40_000_000) for _ in range(10)]
+        trades = [make_trade(10 * i + j, timestamp=received - 40_000_000) for j in range(10)]
         frame.extend(trades, received_ns=received)
         await clock.advance(1)
     stats = frame.stats
