@@ -6,7 +6,8 @@ thousand messages does not make a symbol look busy. Were the messages independen
 would be distributed exponentially, and the patience after which chance explains one only
 every other hour follows. Markets are burstier than that. So the longest silence of the last
 minutes counts as well, and a silence that was called stale and turned out to be normal
-doubles the patience for an hour or so. On a real day this leaves 0.6 false alarms an hour.
+doubles the patience, which wears off over some hours. On a real day this leaves a false
+alarm every three hours and symbol.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ _ALARM_EVERY_S = 7200.0
 _ENOUGH_MESSAGES = 10
 _EPOCH_S = 120.0
 _EPOCH_MESSAGES = 20
-_EPOCH_WAITS = 20
-_EPOCHS = 3
+_EPOCH_WAITS = 5
+_EPOCHS = 4
 _FIRST_EPOCH = (10.0, 300.0, 0.0)
 """Stands for what is not known yet: a wait of 15 s, soon outweighed."""
 _MARGIN = 1.25
 _SURPRISE = 4.0
 _MOST_CAUTIOUS = 4.0
-_CAUTION_S = 3600.0
+_CAUTION_S = 7200.0
+_MOST_DOUBLINGS = 10
 _QUIET_S = 300.0
 _SWEEPS_S = 2.0
 """Two sweeps, in seconds of this machine: a fast tape is not judged in less."""
@@ -132,15 +134,17 @@ class Pulse:
         the next message on all is as it was.
         """
         self._excused = now_s * self._speed
-        self._doublings += 1
+        self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS)
 
     def verdict(self, now_s: float, phase: Phase) -> Freshness:
         """How much the last message can be trusted to be the newest there is."""
         now = now_s * self._speed
-        if phase != self._phase:
-            # What was silent before says nothing of now: the market opened, or closed.
+        if phase not in (self._phase, "unknown"):
+            if self._phase is not None:
+                # Neither rhythm nor silence of before say anything of now.
+                self._since = self._excused = now
+                self._rhythm = self._new_rhythm()
             self._phase = phase
-            self._since = self._excused = now
         if phase == "closed":
             return "closed"
         if self.count == 0:
@@ -169,12 +173,14 @@ class Pulse:
         self._beat = self._active = self._since = self._excused = -math.inf
         self._doublings = 0
         self._rate_count = self._rate_s = 0.0
-        if speed == 0:
-            self._rhythm = _NO_RHYTHM
-        elif self.channel in _TICK_CHANNELS:
-            self._rhythm = _Ticks(max(self._floor_s, _SWEEPS_S * self._speed))
-        elif self.channel in _MINUTE_CHANNELS:
-            self._rhythm = _Minutes()
+        self._rhythm = self._new_rhythm()
+
+    def _new_rhythm(self) -> _Rhythm:
+        if self._told_speed == 0:
+            return _NO_RHYTHM
+        if self.channel in _TICK_CHANNELS:
+            return _Ticks(max(self._floor_s, _SWEEPS_S * self._speed))
+        return _Minutes() if self.channel in _MINUTE_CHANNELS else _NO_RHYTHM
 
     def _learn(self, now_s: float) -> None:
         messages, self._counted = self.count - self._counted, self.count
@@ -280,8 +286,8 @@ class _Ticks:
     """Messages at random times, denser now and then.
 
     Time goes in epochs that are long enough to see the silences of the symbol, and only
-    the last few count: so it adapts within minutes when a symbol becomes busy, and at once
-    when it falls quiet.
+    the last few count: so it adapts in less than ten minutes when a symbol becomes busy, and
+    at once when it becomes calm.
     """
 
     __slots__ = (
