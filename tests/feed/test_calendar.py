@@ -186,7 +186,7 @@ def test_a_closed_clock_alone() -> None:
     assert {time: told(calendar.at(time_ns(time))) for time in expected} == expected
 
 
-def test_the_clock_is_preferred_to_the_calendar(loaded: TradingCalendar) -> None:
+def test_the_clock_is_preferred_to_the_calendar() -> None:
     """A day of mourning is closed although the calendar knows nothing of it, and then it ends."""
     calendar = TradingCalendar()
     calendar.load()
@@ -203,7 +203,7 @@ def test_the_clock_is_preferred_to_the_calendar(loaded: TradingCalendar) -> None
     assert calendar.at(time_ns("2026-11-25T15:00:00Z")).phase == "open"
 
 
-def test_an_unexpected_session_is_open(loaded: TradingCalendar) -> None:
+def test_an_unexpected_session_is_open() -> None:
     """When the clock says open, a holiday of the calendar is none."""
     calendar = TradingCalendar()
     calendar.load()
