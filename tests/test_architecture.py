@@ -36,6 +36,7 @@ HOMES = {
     "traitlets": ("view/", "notebook/"),
     "bokeh": ("view/",),
     "IPython": ("notebook/",),
+    "exchange_calendars": ("feed/calendar.py",),
     "pyarrow": ("sim/recording.py",),
 }
 """Where each heavy dependency lives; nothing else imports it."""

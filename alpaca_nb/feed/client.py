@@ -30,13 +30,13 @@ from alpaca_nb.feed.handlers import (
     check_handler,
 )
 from alpaca_nb.feed.output import OutputLog
-from alpaca_nb.feed.routes import Route
+from alpaca_nb.feed.routes import Route, routes_into
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.feed.shared import STREAMS
 from alpaca_nb.feed.stream import LOG_SHOWN, ReconnectPolicy, Stream, stream_url
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.wire.endpoints import find_endpoint
-from alpaca_nb.wire.messages import CHANNELS, Channel, Message, check_symbols, find_channel
+from alpaca_nb.wire.messages import Channel, Message, check_symbols, find_channel
 from alpaca_nb.wire.protocol import Subscriptions
 
 if TYPE_CHECKING:
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from alpaca_nb.feed.rest import LatestQuote, RestClient
 
 Codec = Literal["msgpack", "json"]
-
-_AMENDED_BY = {"trades": ("corrections", "cancel_errors"), "bars": ("updated_bars",)}
-"""Channels whose messages change rows of another one."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -353,7 +350,7 @@ class StreamClient:
             kind.name, names, maxlen=maxlen, status=status, on_close=lambda: self._remove(framed)
         )
         status.frame = frame
-        framed = _Framed(frame, self._make_routes(frame, kind, set(names)))
+        framed = _Framed(frame, routes_into(frame, self._endpoint, self._tell_of_gaps))
         with self._lock:
             self._frames.append(framed)
             for route in framed.routes:
@@ -412,11 +409,15 @@ class StreamClient:
         """
         import pandas as pd
 
-        logs = [self._handler_gaps, *(each.frame.gap_log for each in self._frames)]
-        tables = [log.to_frame(channel=True) for log in logs if len(log)]
-        if not tables:
-            return self._handler_gaps.to_frame(channel=True)
-        return pd.concat(tables, ignore_index=True).sort_values("lost", kind="stable")
+        tables = [self._handler_gaps.to_frame(channel=True)]
+        for each in list(self._frames):
+            table = each.frame.gaps
+            table.insert(0, "channel", each.frame.channel)
+            tables.append(table)
+        # Of tables without rows pandas could not tell the types.
+        filled = [table for table in tables if len(table)] or tables[:1]
+        joined: pd.DataFrame = pd.concat(filled, ignore_index=True)
+        return joined.sort_values("lost", kind="stable", ignore_index=True)
 
     @property
     def errors(self) -> list[HandlerError | AlpacaError]:
@@ -480,27 +481,6 @@ class StreamClient:
             self._handlers.push(handler, messages, queue)
 
         return deliver
-
-    def _make_routes(self, frame: LiveFrame, channel: Channel, symbols: set[str]) -> list[Route]:
-        def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
-            frame.extend(messages, received_ns=received_ns, origin=origin)
-
-        def amend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
-            frame.amend(messages, received_ns=received_ns)
-
-        def put_gaps(gaps: list[Gap]) -> None:
-            frame.put_gaps(gaps)
-            self._tell_of_gaps(gaps)
-
-        amending = [CHANNELS[name] for name in _AMENDED_BY.get(channel.name, ())]
-        return [
-            Route(channel, deliver, symbols, frame, Seams(channel.name, put_gaps)),
-            *(
-                Route(each, amend, set(symbols))
-                for each in amending
-                if each in self._endpoint.channels
-            ),
-        ]
 
     def _remove(self, framed: _Framed) -> None:
         with self._lock:

@@ -10,8 +10,7 @@ with the reason.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -179,7 +178,7 @@ class Repair:
         if lacking.unknown:
             told = f"The history lacks {lacking.unknown} of the rows the stream brought."
         for gap in gaps:
-            seams.change([gap], state="repaired", detail=told, rows=lacking.rows[gap.symbol])
+            seams.change([gap], state="repaired", detail=told, rows=lacking.rows.get(gap.symbol, 0))
 
     async def _ask(self, route: Route, source: Source, holes: Sequence[_Hole]) -> _Lacking:
         """Fetch everything first, so that the frame is rewritten once."""
@@ -211,7 +210,7 @@ class Repair:
             if route.channel.name == "bars"
             else (max(hole.back_ns for hole in holes), min(hole.end_ns for hole in holes)),
         )
-        return _Lacking(fill.unknown, Counter(fill.rows))
+        return _Lacking(fill.unknown, fill.rows)
 
     async def _bounds(self, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
         """What to ask for; waits until the exchange's time is known."""
@@ -286,5 +285,5 @@ class _Hole:
 class _Lacking:
     unknown: int
     """Rows of the stream that the history should have and has not."""
-    rows: Counter[str]
+    rows: Mapping[str, int]
     """Rows that were filled in, by symbol."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.data.gaps import Gap
 from alpaca_nb.data.status import SourceOrigin
 from alpaca_nb.feed.freshness import Pulse
 from alpaca_nb.feed.seams import Seams
-from alpaca_nb.wire.messages import Channel, Message
+from alpaca_nb.wire.endpoints import Endpoint
+from alpaca_nb.wire.messages import CHANNELS, Channel, Message
 
 Deliver = Callable[[list[Message[Any]], int, SourceOrigin], None]
 """Takes messages of one channel, their arrival (ns, UTC) and their origin; called on the
@@ -35,6 +37,37 @@ class Route:
     """The frame that it fills."""
     seams: Seams | None = None
     """Where its losses are noted; None for what only accompanies another route."""
+
+
+_AMENDED_BY = {"trades": ("corrections", "cancel_errors"), "bars": ("updated_bars",)}
+"""Channels whose messages change rows of another one."""
+
+
+def routes_into(
+    frame: LiveFrame, endpoint: Endpoint, on_gaps: Callable[[list[Gap]], None] | None = None
+) -> list[Route]:
+    """The routes that fill a frame with its symbols and keep its rows true.
+
+    `on_gaps` hears of its losses after the frame.
+    """
+
+    def extend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
+        frame.extend(messages, received_ns=received_ns, origin=origin)
+
+    def amend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
+        frame.amend(messages, received_ns=received_ns)
+
+    def put_gaps(gaps: list[Gap]) -> None:
+        frame.put_gaps(gaps)
+        if on_gaps is not None:
+            on_gaps(gaps)
+
+    channel, symbols = CHANNELS[frame.channel], frame.symbols
+    amending = [CHANNELS[name] for name in _AMENDED_BY.get(frame.channel, ())]
+    return [
+        Route(channel, extend, set(symbols), frame, Seams(channel.name, put_gaps)),
+        *(Route(each, amend, set(symbols)) for each in amending if each in endpoint.channels),
+    ]
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.credentials import Credentials
-from alpaca_nb.data.status import SourceOrigin, State, StreamStatus, SymbolStatus
+from alpaca_nb.data.status import Freshness, SourceOrigin, State, StreamStatus, SymbolStatus
 from alpaca_nb.errors import (
     AlpacaError,
     BadInputError,
@@ -181,8 +181,10 @@ class Stream:
             time,
             clock,
             is_live=lambda: self.authenticated,
+            is_halted=lambda symbol: self.trading.of(symbol).halted,
             on_mute=self._on_mute,
             on_sweep=self._coverage.look,
+            on_server_time=self._meter.note_server_time,
             sweep_s=sweep_s,
         )
         self._watch.feed = endpoint.feed
@@ -199,6 +201,7 @@ class Stream:
         self._signals: asyncio.Queue[_Signal] = asyncio.Queue()
         self._outbound: asyncio.Queue[bytes] = asyncio.Queue()
         self._timed: object = None
+        self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
         self._data_flowed = False
         self._was_up = False
@@ -454,6 +457,9 @@ class Stream:
             return await self._converse(patience)
         finally:
             self._connection = None
+            if self._timer is not None:
+                tasks.append(self._timer)
+                self._timer = None
             for task in tasks:
                 task.cancel()
             # Shielded: a cancelled stream still says goodbye.
@@ -469,10 +475,8 @@ class Stream:
 
     async def _converse(self, patience: _Patience) -> StreamError:
         while True:
-            timeout_s = None if self._protocol.authenticated else GREETING_TIMEOUT_S
-            try:
-                signal = await asyncio.wait_for(self._signals.get(), timeout_s)
-            except TimeoutError:
+            signal = await self._next_signal()
+            if signal is None:
                 return ConnectError(
                     f"{display_url(self.url)} accepted the connection but did not answer as "
                     "Alpaca's stream does.",
@@ -492,6 +496,21 @@ class Stream:
                 failure = await self._take_error(signal, patience)
                 if failure is not None:
                     return failure
+
+    async def _next_signal(self) -> _Signal | None:
+        """What happens next; None when a server that is not known yet says nothing."""
+        signals = self._signals
+        if self._protocol.authenticated:
+            return await signals.get()
+        arriving = asyncio.ensure_future(signals.get())
+        waiting = asyncio.ensure_future(self._clock.sleep(GREETING_TIMEOUT_S))
+        both: set[asyncio.Future[Any]] = {arriving, waiting}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return arriving.result() if arriving.done() else None
+        finally:
+            arriving.cancel()
+            waiting.cancel()
 
     async def _take_error(self, signal: ErrorReceived, patience: _Patience) -> StreamError | None:
         error = signal.error
@@ -616,9 +635,16 @@ class Stream:
         request = self._protocol.in_flight
         if request is not None and request is not self._timed:
             self._timed = request
-            asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._skip_answer, request)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().create_task(
+                self._skip_answer(request), name="alpaca_nb answer"
+            )
 
-    def _skip_answer(self, request: object) -> None:
+    async def _skip_answer(self, request: object) -> None:
+        """Go on without the answer to a request when it does not come."""
+        await self._clock.sleep(ANSWER_TIMEOUT_S)
+        self._timer = None
         if self._protocol.in_flight is request:
             for event in self._protocol.skip_answer():
                 if isinstance(event, SubscriptionsChanged):
@@ -763,6 +789,7 @@ class Stream:
             if not any(route.seams is not None for route in slot.routes):
                 continue  # it only accompanies others
             pulse, error = slot.pulse, refused.get((channel.name, symbol))
+            trading = self.trading.of(symbol)
             yield SymbolStatus(
                 channel=channel.name,
                 symbol=symbol,
@@ -770,11 +797,11 @@ class Stream:
                 if self.authenticated
                 else "pending",
                 reason=str(error) if error is not None else "",
-                freshness=pulse.verdict(now_s, phase),
+                freshness=_judge(pulse.verdict(now_s, phase), halted=trading.halted),
                 rate=pulse.rate,
                 received=pulse.count,
                 last_received_ns=pulse.received_ns,
-                trading=self.trading.of(symbol),
+                trading=trading,
             )
 
 
@@ -814,6 +841,11 @@ def _is_worth_a_retry(failure: StreamError) -> bool:
     if isinstance(failure, ConnectError):
         return failure.status is None or failure.status >= 500 or failure.status == 429
     return isinstance(failure, ConnectionLostError | ProtocolError | ServerError)
+
+
+def _judge(freshness: Freshness, *, halted: bool) -> Freshness:
+    """A halted symbol is silent for a reason."""
+    return "quiet" if halted and freshness == "stale" else freshness
 
 
 def _exchange_ns(message: Message[Any]) -> int | None:

@@ -129,6 +129,7 @@ async def connect_websocket(
     headers: Mapping[str, str],
     on_frame: Callable[[bytes], None],
     compression: bool = False,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Connection:
     """Connect with the websockets library; see `Connector`."""
     shown = display_url(url)
@@ -137,7 +138,7 @@ async def connect_websocket(
             url,
             additional_headers=dict(headers),
             compression="deflate" if compression else None,
-            open_timeout=OPEN_TIMEOUT_S,
+            open_timeout=open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_TIMEOUT_S,
@@ -155,7 +156,7 @@ async def connect_websocket(
         raise ConnectError(f"{shown} answered, but not as a WebSocket.", url=shown) from error
     except TimeoutError:
         raise ConnectError(
-            f"{shown} did not answer within {OPEN_TIMEOUT_S:.0f} s; check the network.", url=shown
+            f"{shown} did not answer within {open_timeout_s:.0f} s; check the network.", url=shown
         ) from None
     except (OSError, EOFError, WebSocketException) as error:
         reason = _reason(error)

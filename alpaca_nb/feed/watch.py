@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from alpaca_nb.feed.repair import Source
 
 SWEEP_S = 1.0
+WAITING_S = 15.0
+"""How long a symbol may be without its first message before it is checked."""
 CHECK_EVERY_S = 5.0
 """How often at most the REST interface is asked about a suspicion."""
 CLOCK_EVERY_S = 900.0
@@ -48,8 +50,10 @@ class Watch:
         clock: Clock,
         *,
         is_live: Callable[[], bool],
+        is_halted: Callable[[str], bool],
         on_mute: Callable[[str], None],
         on_sweep: Callable[[], None],
+        on_server_time: Callable[[int, int, int], None],
         sweep_s: float = SWEEP_S,
     ) -> None:
         self._routes = routes
@@ -57,12 +61,17 @@ class Watch:
         self._time = time
         self._clock = clock
         self._is_live = is_live
+        self._is_halted = is_halted
         self._on_mute = on_mute
         self._on_sweep = on_sweep
+        self._on_server_time = on_server_time
         self._sweep_s = sweep_s
         self.calendar = TradingCalendar()
         self.feed = ""
         self._checked_s = float("-inf")
+        self._live_s: float | None = None
+        # What REST had of symbols of which nothing has come yet: time stamps by pulse.
+        self._elsewhere: dict[Pulse, int] = {}
 
     @property
     def market(self) -> MarketStatus:
@@ -72,7 +81,8 @@ class Watch:
 
     def restart(self, speed: float | None) -> None:
         """Count every silence from now on, in the time of a source with this speed."""
-        now_s = self._clock.monotonic()
+        now_s = self._live_s = self._clock.monotonic()
+        self._elsewhere.clear()
         for _, _, slot in self._routes.slots():
             slot.pulse.set_speed(speed)
             slot.pulse.restart(now_s)
@@ -99,11 +109,15 @@ class Watch:
         phase = self.market.phase
         pulses = []
         stale = []
+        # On a tape that has told no time yet, nobody knows whether its market is open.
+        begun = self._live_s is not None and now_s - self._live_s >= WAITING_S
+        nothing_yet = begun and phase in ("open", "unknown")
         for channel, _, slot in self._routes.slots():
             slot.pulse.beat(now_s)
-            if channel.name in _CHECKED_CHANNELS:
+            if channel.name in _CHECKED_CHANNELS and not self._is_halted(slot.pulse.symbol):
                 pulses.append(slot.pulse)
-                if slot.pulse.verdict(now_s, phase) == "stale":
+                verdict = slot.pulse.verdict(now_s, phase)
+                if verdict == "stale" or (verdict == "waiting" and nothing_yet):
                     stale.append(slot.pulse)
         if not stale and phase == "open" and joint_silence(pulses, now_s):
             # No one of them is suspicious, all of them together are.
@@ -118,6 +132,9 @@ class Watch:
             payload = await source.rest.market_clock()
         except AlpacaError:
             return  # the calendar knows without
+        finally:
+            if source.rest.server_time is not None:
+                self._on_server_time(*source.rest.server_time)
         self.calendar.note_clock(payload, self._clock.now_ns())
 
     async def _check(self, silent: list[Pulse]) -> None:
@@ -137,9 +154,9 @@ class Watch:
             await self._clock.sleep(min(1.0, self._sweep_s))
             for pulse in pulses:
                 message = latest.get(pulse.symbol)
-                if message is None or pulse.count != before[pulse.symbol] or pulse.last is None:
+                if message is None or pulse.count != before[pulse.symbol]:
                     continue
-                missed_ns = time_ns(message.timestamp) - time_ns(pulse.last.timestamp)
+                missed_ns = self._missed_ns(pulse, time_ns(message.timestamp))
                 if missed_ns > 0:
                     self._on_mute(
                         f"The connection was open and mute: {pulse.symbol} {pulse.channel} have "
@@ -147,3 +164,11 @@ class Watch:
                     )
                     return
                 pulse.note_verified(self._clock.monotonic())
+
+    def _missed_ns(self, pulse: Pulse, latest_ns: int) -> int:
+        """For how long the market has gone on without us; 0 if that is not proven."""
+        if pulse.last is not None:
+            return latest_ns - time_ns(pulse.last.timestamp)
+        # Nothing has come yet: what happened between two looks at REST should have.
+        earlier_ns = self._elsewhere.setdefault(pulse, latest_ns)
+        return latest_ns - earlier_ns
