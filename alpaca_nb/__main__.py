@@ -66,6 +66,18 @@ def _make_parser() -> _Parser:
         "--symbols", nargs="+", metavar="SYMBOL", help="what '*' means: AAPL,MSFT or AAPL MSFT"
     )
     market.add_argument("--date", help="the first trading day (2026-09-21)")
+    market.add_argument(
+        "--minutes",
+        type=int,
+        metavar="N",
+        help="end after so many minutes; without an end if left out",
+    )
+    market.add_argument(
+        "--amendments",
+        type=float,
+        metavar="SHARE",
+        help="share of trades that are cancelled, corrected or late, from 0 to 1 (0)",
+    )
     simulate.add_argument_group("a recording instead").add_argument(
         "--play", metavar="FILE", help="JSONL, JSONL.gz or Parquet in Alpaca's message shape"
     )
@@ -73,10 +85,21 @@ def _make_parser() -> _Parser:
     plan.add_argument("--key", help="accept this key only; any pair is accepted without it")
     plan.add_argument("--secret", help="the secret that belongs to --key")
     plan.add_argument(
-        "--connections", type=int, default=1, help="connections per feed (%(default)s)"
+        "--plan",
+        choices=("basic", "plus"),
+        help="what Alpaca's free or paid plan allows; everything is allowed without it",
+    )
+    plan.add_argument(
+        "--connections", type=int, metavar="N", help="connections per feed (what the plan says, 1)"
     )
     plan.add_argument(
         "--symbol-limit", type=int, metavar="N", help="trade and quote symbols per connection"
+    )
+    plan.add_argument(
+        "--rest-limit",
+        type=int,
+        metavar="N",
+        help="REST requests a minute (what the plan says, 200)",
     )
     return parser
 
@@ -90,11 +113,12 @@ def _version() -> str:
 
 def _simulate(arguments: argparse.Namespace) -> int:
     from alpaca_nb.errors import BadInputError
+    from alpaca_nb.sim.plans import Plan
     from alpaca_nb.sim.server import LocalSimulator
 
     market = {
         name: value
-        for name in ("seed", "rate", "symbols", "date")
+        for name in ("seed", "rate", "symbols", "date", "minutes", "amendments")
         if (value := getattr(arguments, name)) is not None
     }
     if arguments.play is not None and market:
@@ -110,8 +134,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
         speed=arguments.speed,
         key=arguments.key,
         secret=arguments.secret,
+        plan={None: Plan, "basic": Plan.basic, "plus": Plan.plus}[arguments.plan](),
         connections=arguments.connections,
         symbol_limit=arguments.symbol_limit,
+        rest_limit=arguments.rest_limit,
     )
     # Handlers first: whoever reads the address may stop us at once.
     stopping = threading.Event()
@@ -139,7 +165,9 @@ def _print_address(url: str, arguments: argparse.Namespace) -> None:
     keys = "the key given" if arguments.key else "any key and secret"
     print(f"Simulator listening on {url} ({playing} {pace}; {keys}). Ctrl-C stops it.")
     print("To use it instead of Alpaca, set in the shell that starts Jupyter:")
-    print(f"    export ALPACA_NB_STREAM_URL={url}", flush=True)
+    print(f"    export ALPACA_NB_STREAM_URL={url}")
+    for name in ("DATA", "TRADING"):
+        print(f"    export ALPACA_NB_{name}_URL=http{url.removeprefix('ws')}", flush=True)
 
 
 if __name__ == "__main__":

@@ -215,14 +215,19 @@ class DelayAcks(Fault):
 
 @dataclass(frozen=True, slots=True)
 class RefuseRest(Fault):
-    """A REST request is answered with an HTTP error, and Alpaca's shape of message or `body`."""
+    """A REST request is answered with an HTTP error, and Alpaca's shape of message or `body`.
+
+    With 429, the headers say that the limit is lifted after `reset_s` seconds.
+    """
 
     moments: ClassVar = ("rest",)
     status: int = 500
     body: str | None = None
+    reset_s: float = 1.0
 
     def __post_init__(self) -> None:
         _check_status(self.status)
+        _check_seconds(self.reset_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +236,10 @@ class HtmlRest(Fault):
 
     moments: ClassVar = ("rest",)
     status: int = 200
+
+    def __post_init__(self) -> None:
+        if self.status != 200:
+            _check_status(self.status)
 
 
 @dataclass(frozen=True, slots=True)

@@ -579,6 +579,16 @@ class RateLimit:
         return used >= self._per_minute, {
             "X-RateLimit-Limit": str(self._per_minute),
             "X-RateLimit-Remaining": str(max(0, self._per_minute - used - 1)),
-            # Rounded up: who comes back then is let in.
-            "X-RateLimit-Reset": str(-(-ends_ns // _SECOND_NS)),
+            "X-RateLimit-Reset": _second_after(ends_ns),
         }
+
+
+def come_back(now_ns: int, reset_s: float) -> dict[str, str]:
+    """The headers that go with a 429 that ends so soon."""
+    reset = _second_after(now_ns + round(reset_s * _SECOND_NS))
+    return {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+
+
+def _second_after(time_ns: int) -> str:
+    # Rounded up: who comes back then is let in.
+    return str(-(-time_ns // _SECOND_NS))

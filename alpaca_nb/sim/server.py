@@ -15,18 +15,14 @@ import atexit
 import base64
 import binascii
 import contextlib
-import dataclasses
 import datetime as dt
-import errno
 import functools
 import logging
-import math
 import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
@@ -38,45 +34,38 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
-from alpaca_nb.errors import BadInputError, SimulatorError
+from alpaca_nb.errors import SimulatorError
 from alpaca_nb.sim import rest
+from alpaca_nb.sim.client import FAREWELL_S, Client, LineGone
 from alpaca_nb.sim.faults import (
-    MOST_DUPLICATES,
     OF_REST,
     Cut,
     CutRest,
-    DelayAcks,
-    Duplicate,
     Fault,
     Faults,
     Garbage,
-    HoldSession,
     HtmlRest,
-    LateData,
     Mute,
-    Oversize,
     Pause,
     RefuseHandshake,
     RefuseRest,
-    SendError,
-    SlowClient,
     SlowRest,
-    Truncated,
-    UnknownMessage,
 )
-from alpaca_nb.sim.frames import oversize_frame, unknown_message, with_unknown_key
 from alpaca_nb.sim.market import DEFAULT_DATE, DEFAULT_SEED
+from alpaca_nb.sim.options import (
+    cannot_listen,
+    check_credentials,
+    check_host,
+    check_port,
+    check_speed,
+    overridden,
+)
 from alpaca_nb.sim.plans import Plan
 from alpaca_nb.sim.tape import RecordedTape, SyntheticTape, Tape
-from alpaca_nb.wire.codec import Codec, codec_for
+from alpaca_nb.wire.codec import codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS, Endpoint, endpoint_at
-from alpaca_nb.wire.messages import CHANNEL_OF, Message
-from alpaca_nb.wire.protocol import (
-    CLOSING_CODES,
-    ServerProtocol,
-    Subscriptions,
-    SubscriptionsChanged,
-)
+from alpaca_nb.wire.messages import Message
+from alpaca_nb.wire.protocol import Subscriptions
 
 SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 """Header of the handshake's answer: `origin=simulated; speed=1`."""
@@ -90,22 +79,12 @@ A client that subscribes trades and then quotes misses nothing of either.
 """
 LONGEST_STEP_S = 1.0
 """After a longer standstill (a suspended laptop, a busy kernel) the tape waits, not leaps."""
-SLOW_CLIENT_MESSAGES = 100_000
-"""A client for which more than this is waiting is told 407 and dropped."""
 
-_ROOM_MESSAGES = 10_000
-"""At speed 0 the tape waits while more than this is waiting for any client."""
-_FRAME_MESSAGES = 2_000
-"""Keeps a frame well under 1 MiB, which is where many clients stop reading."""
 _LOOK_AHEAD_NS = 60_000_000_000
 """How far ahead of the tape its messages are made."""
 _REST_STEP_S = 0.005
 """A long answer over REST lets everything else happen after so much work."""
-_FAREWELL_S = 0.4
-"""How long a client may take to answer a goodbye."""
 _MAX_REQUEST_BYTES = 1 << 20
-_POLICY_VIOLATION = 1008
-_GOING_AWAY = 1001
 
 # A library is silent unless its user configures logging; without a handler of our own
 # Python would print warnings into whichever cell is running.
@@ -116,9 +95,6 @@ _SOCKET_LOGGER = _LOGGER.getChild("websockets")
 _SOCKET_LOGGER.setLevel(logging.INFO)
 
 _OAUTH_KEYS = ("oauth", "access_token")
-
-_Frame = tuple[bytes, bool]
-"""What a frame holds, and whether it is a text frame."""
 
 _WEB_PAGE = b"<!DOCTYPE html><html><head><title>Log in</title></head><body>Log in</body></html>"
 
@@ -168,15 +144,15 @@ class SimulatorServer:
         self.tape = tape
         """What is played."""
         self.clock = clock
-        self._host = _check_host(host)
-        self._asked_port = _check_port(port)
-        self._speed = _check_speed(speed)
-        self._credentials = _check_credentials(key, secret)
-        self._plan = _overridden(plan, connections, symbol_limit, rest_limit)
+        self._host = check_host(host)
+        self._asked_port = check_port(port)
+        self._speed = check_speed(speed)
+        self._credentials = check_credentials(key, secret)
+        self._plan = overridden(plan, connections, symbol_limit, rest_limit)
         self._rate = rest.RateLimit(self._plan.rest_per_minute)
         self._auth_timeout_s = auth_timeout_s
 
-        self._clients: set[_Client] = set()
+        self._clients: set[Client] = set()
         self._opened: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
         self._server: Server | None = None
         self._player: asyncio.Task[None] | None = None
@@ -246,11 +222,11 @@ class SimulatorServer:
                 # Whoever never finishes a handshake is gone with the server at the latest.
                 open_timeout=None,
                 max_size=_MAX_REQUEST_BYTES,
-                close_timeout=_FAREWELL_S,
+                close_timeout=FAREWELL_S,
                 logger=_SOCKET_LOGGER,
             )
         except OSError as error:
-            raise _cannot_listen(self._host, self._asked_port, error) from error
+            raise cannot_listen(self._host, self._asked_port, error) from error
         self._player = asyncio.create_task(self._play())
         loop = asyncio.get_running_loop()
         self.faults.attach(lambda fault: _call(loop, self._strike, fault))
@@ -353,14 +329,19 @@ class SimulatorServer:
             return _json_response(HTTPStatus.UNAUTHORIZED, {"message": "unauthorized."})
         if not self._accepts(*credentials):
             return _json_response(HTTPStatus.FORBIDDEN, {"message": "forbidden."})
-        too_many, headers = self._rate.count(_account(*credentials), self.clock.now_ns())
-        fault = self.faults.take("rest") if request.path.startswith(rest.DATA_PATH) else None
+        of_data = request.path.startswith(rest.DATA_PATH)
+        # At Alpaca these are two hosts, and each counts for itself.
+        account = f"{_account(*credentials)} {of_data}"
+        too_many, headers = self._rate.count(account, self.clock.now_ns())
+        fault = self.faults.take("rest") if of_data else None
         if fault is not None and not isinstance(fault, OF_REST):
             self._strike(fault)
             fault = None
         if too_many:
             return _response(rest.json_answer(429, {"message": "too many requests."}), headers)
         if isinstance(fault, RefuseRest):
+            if fault.status == HTTPStatus.TOO_MANY_REQUESTS:
+                headers |= rest.come_back(self.clock.now_ns(), fault.reset_s)
             return _response(_refusal(fault), headers)
         if isinstance(fault, HtmlRest):
             return _response(rest.Answer(fault.status, _WEB_PAGE), headers, kind="text/html")
@@ -395,7 +376,15 @@ class SimulatorServer:
         assert connection.request is not None
         endpoint = endpoint_at(connection.request.path.partition("?")[0])
         assert endpoint is not None  # _process_request let nothing else through
-        client = _Client(self, connection, endpoint)
+        headers = connection.request.headers
+        client = Client(
+            self,
+            _Line(connection),
+            endpoint,
+            codec_for(headers.get("Content-Type")),
+            plan=self._plan,
+            credentials=_header_credentials(headers),
+        )
         self._clients.add(client)
         try:
             await client.run()
@@ -408,7 +397,7 @@ class SimulatorServer:
                 self._held.append((client.account, endpoint, until))
             self.note_change()
 
-    def admit(self, client: _Client, key: str, secret: str) -> int | None:
+    def admit(self, client: Client, key: str, secret: str) -> int | None:
         """Decide on credentials: None for yes, or Alpaca's error code."""
         if not self._accepts(key, secret):
             return 402
@@ -420,7 +409,7 @@ class SimulatorServer:
         client.account = account
         return None
 
-    def _places_taken(self, account: str, client: _Client) -> int:
+    def _places_taken(self, account: str, client: Client) -> int:
         now = self.clock.monotonic()
         self._held = [held for held in self._held if held[2] > now]
         taken = [(other.account, other.endpoint) for other in self._clients if other is not client]
@@ -432,18 +421,6 @@ class SimulatorServer:
             return bool(key and secret)
         wanted_key, wanted_secret = self._credentials
         return secret == wanted_secret and key in (wanted_key, *_OAUTH_KEYS)
-
-    def protocol_for(self, client: _Client, codec: Codec, headers: Headers) -> ServerProtocol:
-        """The server's side of a conversation with this client."""
-        return ServerProtocol(
-            client.endpoint,
-            codec,
-            authenticate=client.authenticate,
-            header_credentials=_header_credentials(headers),
-            limit=self._plan.symbol_limit,
-            star=self._plan.star,
-            refuse=client.refuse,
-        )
 
     async def time_is_up(self) -> None:
         """Return when a client should have authenticated."""
@@ -518,339 +495,34 @@ class SimulatorServer:
                         client.offer(messages, bounded=self._speed > 0)
 
 
-class _Client:
-    """One connection: a reader (`run`), a writer, and the messages between tape and writer.
+class _Line:
+    """A connection of the WebSocket library; see `client.Line`."""
 
-    All that goes out passes `_write`, and all market data passes `offer`. What goes wrong
-    is decided where a frame becomes due, and happens in `_disturb`.
-    """
-
-    def __init__(
-        self, server: SimulatorServer, connection: ServerConnection, endpoint: Endpoint
-    ) -> None:
-        assert connection.request is not None
-        headers = connection.request.headers
-        self._server = server
-        self._clock = server.clock
-        self._faults = server.faults
+    def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
-        self._codec = codec_for(headers.get("Content-Type"))
-        self.endpoint = endpoint
-        self.account: str | None = None
-        """Who has authenticated; holds a place on the endpoint."""
-        self.hold_s: float | None = None
-        """How long the place stays taken when the connection has ended."""
-        self.protocol = server.protocol_for(self, self._codec, headers)
-        self._answers: deque[_Frame] = deque()
-        self._waiting: list[Message[int]] = []
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._writer: asyncio.Task[None] | None = None
-        self._gone = False
+        self.abort = connection.transport.abort
 
-        self._reached: str | None = None
-        self._recent: deque[Message[int]] = deque(maxlen=MOST_DUPLICATES)
-        self._late: Subscriptions = {}
-        self._answers_held = 0
-        self._paused_until = self._muted_until = -math.inf
-        self._timers: set[asyncio.Task[None]] = set()
-
-    @property
-    def subscriptions(self) -> Subscriptions:
-        """What is sent: what is subscribed, and what keeps coming all the same."""
-        subscriptions = self.protocol.subscriptions
-        for channel, symbols in self._late.items():
-            subscriptions[channel] = subscriptions.get(channel, frozenset()) | symbols
-        return subscriptions
-
-    async def run(self) -> None:
-        """Serve the connection until it is closed."""
-        self._writer = asyncio.create_task(self._write())
-        timer = asyncio.create_task(self._expire())
-        try:
-            self.protocol.start()
-            self._disturb_start()
-            self._wake.set()
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        with contextlib.suppress(ConnectionClosed):
             async for data in self._connection:
-                before = self.protocol.subscriptions if self._faults.armed else {}
-                events = self.protocol.receive(data)
-                self._disturb_answer(before)
-                self._wake.set()
-                if any(isinstance(event, SubscriptionsChanged) for event in events):
-                    self._server.note_change()
-        except ConnectionClosed:
-            pass
-        finally:
-            self._gone = True
-            self._room.set()
-            tasks = (timer, self._writer, *self._timers)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                yield data
 
-    def offer(self, messages: Iterable[Message[int]], *, bounded: bool) -> None:
-        """Queue what this client has subscribed; a bounded queue that is full ends in 407."""
-        if self._gone or self.protocol.closing or self._mute:
-            return
-        wants = self._wants
-        self._waiting += [message for message in messages if wants(message)]
-        if bounded and len(self._waiting) > SLOW_CLIENT_MESSAGES:
-            self._fail(407)
-        elif self._waiting:
-            self._wake.set()
-            if len(self._waiting) > _ROOM_MESSAGES:
-                self._room.clear()
-
-    async def room(self) -> None:
-        """Return when more may be offered, or the connection is gone."""
-        await self._room.wait()
-
-    def authenticate(self, key: str, secret: str) -> int | None:
-        """Decide on credentials: None for yes, or an error code."""
-        fault = self._faults.take("auth", SendError)
-        if isinstance(fault, SendError):
-            return fault.code
-        self._reached = "auth"
-        return self._server.admit(self, key, secret)
-
-    def refuse(self) -> int | None:
-        """Decide on a change of subscriptions that would be in order: None for yes."""
-        fault = self._faults.take("ack", SendError)
-        if isinstance(fault, SendError):
-            return fault.code
-        self._reached = "ack"
-        return None
-
-    def strike(self, fault: Fault) -> None:
-        """Let a fault happen at once."""
-        self._answers += self._disturb(fault, None)
-        self._wake.set()
-
-    async def dismiss(self) -> None:
-        """Close in good order if the client plays along, in any case soon."""
-        if self._writer is not None:
-            self._writer.cancel()
-        await self._close(_GOING_AWAY)
-
-    # -- writing -------------------------------------------------------------------------
-
-    async def _write(self) -> None:
+    async def send(self, data: bytes, *, text: bool) -> None:
         try:
-            while not self.protocol.closing:
-                await self._wake.wait()
-                self._wake.clear()
-                while frames := self._next_frames():
-                    for data, text in frames:
-                        while (pause_s := self._paused_until - self._clock.monotonic()) > 0:
-                            await self._clock.sleep(pause_s)
-                        if not self._mute:
-                            await self._connection.send(data, text=text)
-            await self._close(_POLICY_VIOLATION)
-        except ConnectionClosed:
-            pass
-        except Exception:
-            # Better a client that sees its line cut than one that waits for ever.
-            _LOGGER.exception("a client could not be written to")
-            self._connection.transport.abort()
+            await self._connection.send(data, text=text)
+        except ConnectionClosed as closed:
+            raise LineGone from closed
 
-    def _next_frames(self) -> list[_Frame]:
-        """Answers first, then a piece of the waiting data."""
-        while True:
-            frames = self._take_answers()
-            if frames or not self._waiting:
-                return frames
-            batch = self._take_batch()
-            if batch and (frames := self._data_frames(batch)):
-                return frames
+    async def close(self, code: int) -> None:
+        await self._connection.close(code)
 
-    def _take_answers(self) -> list[_Frame]:
-        if self._answers_held and not self.protocol.closing:
-            return []
-        answers = [*self._answers, *map(self._frame, self.protocol.data_to_send())]
-        self._answers.clear()
-        return answers
-
-    def _take_batch(self) -> list[Message[int]]:
-        size = _FRAME_MESSAGES
-        if self._faults.armed:
-            # A batch ends where the next fault is due.
-            size = min(size, self._faults.room() or size)
-        batch = [message for message in self._waiting[:size] if self._wants(message)]
-        del self._waiting[:size]
-        if len(self._waiting) <= _ROOM_MESSAGES:
-            self._room.set()
-        return batch
-
-    def _data_frames(self, batch: list[Message[int]]) -> list[_Frame]:
-        frame = self._frame(self._codec.encode(batch))
-        frames = [frame]
-        if self._faults.armed:
-            fault = self._faults.take("data")
-            if fault is None:
-                self._faults.count(len(batch))
-            else:
-                frames = self._disturb(fault, frame)
-        if frame in frames:
-            self._recent.extend(batch)
-        return frames
-
-    def _frame(self, data: bytes) -> _Frame:
-        return data, self._codec.text
-
-    def _wants(self, message: Message[int]) -> bool:
-        if self.protocol.wants(message):
-            return True
-        late = self._late.get(CHANNEL_OF[type(message)].name, ())
-        return message.symbol in late or "*" in late
-
-    # -- what goes wrong -----------------------------------------------------------------
-
-    @property
-    def _mute(self) -> bool:
-        return self._muted_until > self._clock.monotonic()
-
-    def _disturb_start(self) -> None:
-        """The greeting is to be sent, and an answer if the handshake had credentials."""
-        if not self._faults.armed:
-            return
-        greeting, *answers = map(self._frame, self.protocol.data_to_send())
-        self._send_disturbed("welcome", greeting)
-        for answer in answers:
-            self._send_disturbed(self._reached, answer)
-        self._reached = None
-
-    def _disturb_answer(self, before: Subscriptions) -> None:
-        """The answer to a request is to be sent."""
-        reached, self._reached = self._reached, None
-        if reached is None or not self._faults.armed:
-            return
-        if reached == "ack":
-            self._keep_coming(before)
-        *earlier, answer = map(self._frame, self.protocol.data_to_send())
-        self._answers += earlier
-        self._send_disturbed(reached, answer)
-
-    def _send_disturbed(self, moment: str | None, frame: _Frame) -> None:
-        fault = None if moment is None else self._faults.take(moment)
-        self._answers += [frame] if fault is None else self._disturb(fault, frame)
-
-    def _disturb(self, fault: Fault, frame: _Frame | None) -> list[_Frame]:
-        """Let a fault happen, and say what is to be sent instead of a frame."""
-        frames = [] if frame is None else [frame]
-        match fault:
-            case Cut(mid_frame=mid_frame):
-                self._cut(mid_frame, frame or self._unknown())
-                return []
-            case Mute(seconds=seconds):
-                self._muted_until = self._after(math.inf if seconds is None else seconds)
-                self._waiting.clear()
-                self._room.set()
-                return []
-            case Pause(seconds=seconds):
-                self._paused_until = self._after(seconds)
-            case HoldSession(seconds=seconds):
-                self.hold_s = seconds
-            case SlowClient(warn=warn):
-                self._fail(407 if warn else None)
-                return []
-            case SendError(code=code) if code in CLOSING_CODES:
-                self._fail(code)
-                return []
-            case SendError(code=code):
-                self.protocol.fail(code)
-            case Garbage(data=str(text)):
-                return [(text.encode(), True), *frames]
-            case Garbage(data=bytes(data)):
-                return [(data, False), *frames]
-            case Truncated():
-                data, text_frame = frame or self._unknown()
-                return [(data[: len(data) // 2], text_frame)]
-            case Oversize(size=size):
-                return [self._frame(oversize_frame(self._codec, size)), *frames]
-            case UnknownMessage(tag=tag):
-                known = [self._frame(with_unknown_key(self._codec, each)) for each, _ in frames]
-                return [self._unknown(tag), *known]
-            case Duplicate(messages=count) if self._recent:
-                again = list(self._recent)[-count:]
-                return [self._frame(self._codec.encode(again)), *frames]
-            case DelayAcks(seconds=seconds):
-                self._answers += frames
-                self._hold_answers(seconds)
-                return []
-        return frames
-
-    def _unknown(self, tag: str = "zz") -> _Frame:
-        return self._frame(unknown_message(self._codec, tag))
-
-    def _after(self, seconds: float) -> float:
-        return self._clock.monotonic() + seconds
-
-    def _cut(self, mid_frame: bool, frame: _Frame) -> None:
+    def cut(self, data: bytes, *, text: bool) -> None:
         protocol, transport = self._connection.protocol, self._connection.transport
-        if mid_frame and protocol.state is State.OPEN:
-            data, text = frame
+        if data and protocol.state is State.OPEN:
             (protocol.send_text if text else protocol.send_binary)(data)
             spelled = b"".join(protocol.data_to_send())
             transport.write(spelled[: len(spelled) // 2])
         transport.abort()
-
-    def _hold_answers(self, seconds: float) -> None:
-        def release() -> None:
-            self._answers_held -= 1
-            self._wake.set()
-
-        self._answers_held += 1
-        self._later(seconds, release)
-
-    def _keep_coming(self, before: Subscriptions) -> None:
-        """Go on with what has just been unsubscribed, if that is to go wrong."""
-        now = self.protocol.subscriptions
-        gone = {channel: symbols - now[channel] for channel, symbols in before.items()}
-        if not any(gone.values()):
-            return
-        fault = self._faults.take("late")
-        if isinstance(fault, LateData):
-            self._late = gone
-            self._later(fault.seconds, self._stop_coming)
-
-    def _stop_coming(self) -> None:
-        self._late = {}
-        self._server.note_change()
-
-    def _later(self, seconds: float, act: Callable[[], None]) -> None:
-        async def wait() -> None:
-            await self._clock.sleep(seconds)
-            act()
-
-        timer = asyncio.create_task(wait())
-        self._timers.add(timer)
-        timer.add_done_callback(self._timers.discard)
-
-    # -- the end -------------------------------------------------------------------------
-
-    async def _expire(self) -> None:
-        await self._server.time_is_up()
-        if not self.protocol.authenticated:
-            self._fail(404)
-
-    def _fail(self, code: int | None) -> None:
-        """End the connection, with an error or without; what was waiting is dropped."""
-        self._waiting.clear()
-        self._room.set()
-        if code is not None:
-            self.protocol.fail(code)
-        self.protocol.closing = True
-        self._wake.set()
-        # The writer may be stuck on a full socket: it gets a moment, then the line is cut.
-        asyncio.get_running_loop().call_later(2 * _FAREWELL_S, self._connection.transport.abort)
-
-    async def _close(self, code: int) -> None:
-        try:
-            async with asyncio.timeout(_FAREWELL_S):
-                await self._connection.close(code)
-        except TimeoutError:
-            self._connection.transport.abort()
 
 
 class LocalSimulator:
@@ -1043,7 +715,7 @@ class LocalSimulator:
 # -- helpers -----------------------------------------------------------------------------
 
 
-def _union(clients: Iterable[_Client]) -> dict[str, Subscriptions]:
+def _union(clients: Iterable[Client]) -> dict[str, Subscriptions]:
     """What anybody has subscribed, by feed and channel."""
     wanted: dict[str, Subscriptions] = {}
     for client in clients:
@@ -1121,64 +793,3 @@ def _response(
     )
     headers.update(more)
     return Response(answer.status, _phrase(answer.status), headers, answer.body)
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> SimulatorError:
-    if error.errno == errno.EADDRINUSE:
-        return SimulatorError(
-            f"Port {port} on {host} is in use; stop what runs there, choose another port, or "
-            "use port 0 for any that is free."
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return SimulatorError(
-            f"Port {port} may not be used without special rights; choose one from 1024 up, or "
-            "0 for any that is free."
-        )
-    return SimulatorError(f"The simulator cannot listen on {host}, port {port}: {error}.")
-
-
-def _check_host(host: object) -> str:
-    if not isinstance(host, str) or not host:
-        raise BadInputError(f"The host is an address such as 127.0.0.1, not {host!r}.")
-    return host
-
-
-def _check_port(port: object) -> int:
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535:
-        raise BadInputError(f"A port is a whole number from 0 to 65535, not {port!r}.")
-    return port
-
-
-def _check_speed(speed: object) -> float:
-    if (
-        isinstance(speed, bool)
-        or not isinstance(speed, int | float)
-        or not math.isfinite(speed)
-        or not 0 <= speed <= 10_000
-    ):
-        raise BadInputError(
-            f"The speed is a number from 0 (as fast as possible) to 10000, not {speed!r}."
-        )
-    return float(speed)
-
-
-def _overridden(
-    plan: object, connections: int | None, symbol_limit: int | None, rest_limit: int | None
-) -> Plan:
-    if not isinstance(plan, Plan):
-        raise BadInputError(f"A plan is one such as Plan.basic(), not {plan!r}.")
-    given = {
-        "connections": connections,
-        "symbol_limit": symbol_limit,
-        "rest_per_minute": rest_limit,
-    }
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(plan, **changes)
-
-
-def _check_credentials(key: str | None, secret: str | None) -> tuple[str, str] | None:
-    if not key and not secret:
-        return None
-    if not key or not secret:
-        raise BadInputError("Give key and secret together, or neither to accept any pair.")
-    return key, secret

@@ -190,6 +190,7 @@ _TYPE_OF: dict[str, tuple[type[Message[Any]], ...]] = {
     "quotes": (Quote,),
     "bars": (Bar, UpdatedBar),
 }
+_AMENDMENTS = (CancelError, Correction)
 _by_timestamp = attrgetter("timestamp")
 
 
@@ -528,8 +529,6 @@ class RecordedTape(Tape):
         self._due: list[int] = (np.cumsum(pauses) + 1).tolist()
         self._times: list[int] = latest.tolist()
         self._places = _places(self._messages)
-        # The last answer by channel and symbol, and of how many messages it was made.
-        self._standing: dict[tuple[str, str], tuple[int, list[Message[int]]]] = {}
 
     def __repr__(self) -> str:
         return f"RecordedTape({self._path!r}: {len(self._messages)} messages)"
@@ -573,14 +572,21 @@ class RecordedTape(Tape):
         position: int,
         newest_first: bool = False,
     ) -> Iterator[list[Message[int]]]:
-        """What has been played of a symbol, in one piece; see `Tape.history`."""
+        """What has been played of a symbol; see `Tape.history`."""
         places = self._places.get((channel, symbol), [])
         count = bisect_left(places, bisect_right(self._due, position))
-        known = self._standing.get((channel, symbol))
-        if known is None or known[0] != count:
-            played = (self._messages[place] for place in places[:count])
-            known = self._standing[channel, symbol] = count, _as_it_stands(channel, played)
-        yield _cut(known[1], start_ns, end_ns, newest_first=newest_first)
+        played = (self._messages[place] for place in places[:count])
+        # An amendment has another time than what it amends.
+        asked = (
+            message
+            for message in played
+            if start_ns <= message.timestamp <= end_ns or type(message) in _AMENDMENTS
+        )
+        standing = _as_it_stands(channel, asked)
+        if newest_first:
+            standing.reverse()
+        for first in range(0, len(standing), _MESSAGES_AT_ONCE):
+            yield standing[first : first + _MESSAGES_AT_ONCE]
 
     def latest_quote(self, feed: str, symbol: str, position: int) -> Quote[int] | None:
         """The symbol's last quote up to a position; its first one while none was played."""

@@ -42,7 +42,10 @@ def test_help_names_every_option(capsys):
     """`alpaca-nb simulate --help` lists the options and their defaults."""
     assert main(["simulate", "--help"]) == 0
     text = capsys.readouterr().out
-    for option in ("port", "seed", "rate", "speed", "symbols", "date", "play", "key"):
+    for option in (
+        *("port", "seed", "rate", "speed", "symbols", "date", "minutes", "amendments"),
+        *("play", "key", "plan", "connections", "symbol-limit", "rest-limit"),
+    ):
         assert f"--{option}" in text
     assert "8765" in text
 
@@ -65,6 +68,11 @@ def test_help_names_every_option(capsys):
         (["--key", "k"], "together"),
         (["--connections", "0"], "connections"),
         (["--symbol-limit", "-3"], "symbol limit"),
+        (["--rest-limit", "0"], "REST requests"),
+        (["--plan", "free"], "--plan"),
+        (["--minutes", "0"], "minutes"),
+        (["--amendments", "2"], "from 0 to 1"),
+        (["--play", "x.jsonl", "--minutes", "1"], "leave out --minutes"),
         (["--play", "/no/such/file.jsonl"], "There is no file"),
         (["--play", "x.jsonl", "--seed", "1"], "leave out --seed"),
         (["--host", "192.0.2.1"], "cannot listen"),
@@ -105,6 +113,7 @@ def test_it_says_where_it_listens_and_ends_cleanly(number):
     """The address it prints works, and Ctrl-C or a kill ends it with code 0."""
     command = [sys.executable, "-m", "alpaca_nb", "simulate", "--port", "0"]
     command += ["--symbols", "AAPL,MSFT", "IBM", "--seed", "3", "--speed", "2"]
+    command += ["--minutes", "5", "--amendments", "0.01", "--plan", "basic", "--rest-limit", "9"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -120,6 +129,9 @@ def test_it_says_where_it_listens_and_ends_cleanly(number):
         assert "at 2x" in first
         process.stdout.readline()
         assert process.stdout.readline().strip() == f"export ALPACA_NB_STREAM_URL={found[0]}"
+        for name in ("DATA", "TRADING"):
+            told = process.stdout.readline().strip()
+            assert told == f"export ALPACA_NB_{name}_URL={found[0].replace('ws:', 'http:')}"
         with urllib.request.urlopen(found[0].replace("ws:", "http:"), timeout=5) as response:
             assert json.load(response)["speed"] == 2
         process.send_signal(number)

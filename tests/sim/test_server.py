@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from alpaca_nb.clock import ManualClock
 from alpaca_nb.errors import BadInputError, RecordingError, SimulatorError
-from alpaca_nb.sim import server as server_module
+from alpaca_nb.sim import client as client_module
 from alpaca_nb.sim.market import MINUTE_NS, SyntheticMarket
 from alpaca_nb.sim.recording import read_recording
 from alpaca_nb.sim.server import QUIET_S, LocalSimulator, SimulatorServer
@@ -624,7 +624,7 @@ async def test_a_client_that_reads_slowly_loses_nothing_at_speed_0(tmp_path):
 
 async def test_a_client_that_does_not_read_is_dropped_in_real_time(tmp_path, monkeypatch):
     """With a clock to follow, a full buffer ends in 407 or a cut line, and costs nobody else."""
-    monkeypatch.setattr(server_module, "SLOW_CLIENT_MESSAGES", 1000)
+    monkeypatch.setattr(client_module, "SLOW_CLIENT_MESSAGES", 1000)
     count, a_step = 20_000, 200
     # A kilobyte each: more in all than the sockets' buffers hold.
     lines = [
