@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,13 @@ def quote(symbol: str, bid: float, *, at: int = T0) -> Quote[int]:
     return Quote(symbol=symbol, bid_price=bid, bid_size=100, ask_price=bid + 0.01, timestamp=at)
 
 
-def trade(symbol: str, price: float, *, trade_id: int = 1, size: int = 100) -> Trade[int]:
-    return Trade(symbol=symbol, price=price, size=size, trade_id=trade_id, timestamp=T0)
+_IDS = count(1)
+
+
+def trade(symbol: str, price: float, *, trade_id: int | None = None, size: int = 100) -> Trade[int]:
+    """A trade of its own: a frame keeps one that it has already only once."""
+    number = next(_IDS) if trade_id is None else trade_id
+    return Trade(symbol=symbol, price=price, size=size, trade_id=number, timestamp=T0)
 
 
 def filled(channel: str, *messages: Quote[int] | Trade[int]) -> LiveFrame:
@@ -178,7 +184,7 @@ def test_the_buffer_does_not_change_with_the_frame() -> None:
     delta = tape(frame.snapshot(), None)
     assert delta is not None
     before = columns(delta)
-    frame.extend([trade("MSFT", 2)] * 5_000, received_ns=T0)
+    frame.extend([trade("MSFT", 2) for _ in range(5_000)], received_ns=T0)
     assert isinstance(delta.buffer, bytes)
     assert columns(delta) == before
 
@@ -186,7 +192,7 @@ def test_the_buffer_does_not_change_with_the_frame() -> None:
 @given(rows=st.integers(0, 9))
 def test_every_column_begins_at_a_multiple_of_eight(rows: int) -> None:
     """Whatever the number of rows, a typed array can be laid over each column."""
-    delta = tape(filled("trades", *[trade("AAPL", 1)] * rows).snapshot(), None)
+    delta = tape(filled("trades", *(trade("AAPL", 1) for _ in range(rows))).snapshot(), None)
     assert delta is not None
     assert all(column["offset"] % 8 == 0 for column in delta.header["columns"])
     assert len(delta.buffer) % 8 == 0
