@@ -86,7 +86,7 @@ class Tally:
         return self._told
 
     def _count(self, symbols: tuple[SymbolStatus, ...]) -> dict[str, Any]:
-        own = [each for each in symbols if self._is_own(each)]
+        own = self._own(symbols)
         ranked = symbols if len(own) in {0, len(symbols)} else (*own, *symbols)
         subscriptions = Counter(each.subscription for each in symbols)
         freshness = Counter(each.freshness for each in symbols if each.subscription == "confirmed")
@@ -99,10 +99,11 @@ class Tally:
             "trading": _trading(ranked),
         }
 
-    def _is_own(self, each: SymbolStatus) -> bool:
-        if each.channel != self._channel:
-            return False
-        return each.symbol in self._shown or "*" in self._shown
+    def _own(self, symbols: Iterable[SymbolStatus]) -> list[SymbolStatus]:
+        """Those that the view shows."""
+        shown = frozenset(self._shown)
+        own = (each for each in symbols if each.channel == self._channel)
+        return [each for each in own if "*" in shown or each.symbol in shown]
 
 
 def _all_stale(own: Iterable[SymbolStatus]) -> bool:
