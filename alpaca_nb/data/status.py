@@ -143,6 +143,8 @@ class StreamStatus:
     waits_s: float | None = None
     """Seconds for which a taken place or a throttling server is still waited out; None when
     nothing is."""
+    logged: int = 0
+    """How many lines there have been in the log; 0 where they are not counted."""
 
     @property
     def stale(self) -> tuple[str, ...]:

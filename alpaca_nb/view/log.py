@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Final
 
 from alpaca_nb.data.status import LogLine
@@ -12,25 +13,45 @@ MOST: Final = 50
 LONGEST: Final = 500
 """Characters of one line."""
 
+_REMEMBERED: Final = 1_000
+"""Lines that are known again when they are seen again."""
+
 
 class LogTail:
     """How far one view has told the log of its stream.
 
     A status holds the newest lines and no numbers; `see` finds out which of them are new and
-    counts them. Looking at a log in which nothing is new costs nothing.
+    numbers them. Looking at a log in which nothing is new costs nothing.
     """
 
     def __init__(self) -> None:
-        self._lines: tuple[LogLine, ...] = ()
+        self._newest: LogLine | None = None
+        self._logged = 0
+        # By identity, not by what they say: a handler may print the same text twice within
+        # one tick of a coarse clock. Holding the lines keeps their identities theirs.
+        self._known: dict[int, LogLine] = {}
+        self._lines: deque[LogLine] = deque(maxlen=MOST)
         self._end = 0
         self._told = 0
 
-    def see(self, lines: tuple[LogLine, ...]) -> None:
-        """Take in the log as it is now."""
-        if not lines or (self._lines and lines[-1] is self._lines[-1]):
+    def see(self, lines: tuple[LogLine, ...], *, logged: int = 0) -> None:
+        """Take in the log as it is now; `logged` is how many lines there have been, if known.
+
+        New lines need not be the last ones: where two logs are told as one, by time, a line
+        may come to stand before one that was there already.
+        """
+        if not lines or (lines[-1] is self._newest and logged == self._logged):
             return
-        self._end += len(lines) - self._known(lines)
-        self._lines = lines
+        new = [line for line in lines if id(line) not in self._known]
+        unseen = logged - self._logged - len(new) if logged else 0
+        if unseen > 0:
+            # They came between what there was and what is new, which is all that is told now.
+            self._lines.clear()
+            self._end += unseen
+        self._newest, self._logged = lines[-1], logged
+        self._end += len(new)
+        self._lines.extend(new)
+        self._remember(new)
 
     def start_over(self) -> None:
         """A page knows nothing yet: the next news are everything there is."""
@@ -41,24 +62,17 @@ class LogTail:
 
         They count as told from now on.
         """
-        if self._told == self._end:
+        count = min(self._end - self._told, len(self._lines))
+        if count == 0:
             return None
-        first = max(self._told, self._end - min(len(self._lines), MOST))
         self._told = self._end
-        return {"from": first, "lines": [_line(line) for line in self._lines[first - self._end :]]}
+        lines = list(self._lines)[-count:]
+        return {"from": self._end - count, "lines": [_line(line) for line in lines]}
 
-    def _known(self, lines: tuple[LogLine, ...]) -> int:
-        """How many of these were there before.
-
-        Lines are told apart by what they are, not by what they say: a handler may print the
-        same text twice within one tick of a coarse clock.
-        """
-        if self._lines:
-            last = self._lines[-1]
-            for at in range(len(lines) - 1, -1, -1):
-                if lines[at] is last:
-                    return at + 1
-        return 0
+    def _remember(self, lines: list[LogLine]) -> None:
+        self._known |= {id(line): line for line in lines}
+        for known in list(self._known)[:-_REMEMBERED]:
+            del self._known[known]
 
 
 def _line(line: LogLine) -> dict[str, Any]:

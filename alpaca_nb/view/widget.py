@@ -83,7 +83,7 @@ class LiveView(anywidget.AnyWidget):
         """The status of the frame's stream, as the browser reads it."""
         self._follow_symbols()
         status = self._frame.status
-        self._log_tail.see(status.log)
+        self._log_tail.see(status.log, logged=status.logged)
         symbols = self._tally.tell(status.symbols, self._shown())
         return badge(status, now_ns=SYSTEM_CLOCK.now_ns(), symbols=symbols)
 

@@ -66,6 +66,31 @@ def test_a_flood_is_told_by_its_end() -> None:
     assert numbers(tail.news()) == (2 + 2 * MOST, MOST)
 
 
+def test_what_no_status_held_is_counted() -> None:
+    """Where the stream counts its lines, the numbers tell how many were never seen here."""
+    tail, log = LogTail(), lines(5)
+    tail.see(log, logged=12)
+    assert numbers(tail.news()) == (7, 5)
+    tail.see(log[3:] + lines(3), logged=1_000)
+    assert numbers(tail.news()) == (997, 3)
+    # Another stream, which counts from one again.
+    tail.see(lines(2), logged=2)
+    assert numbers(tail.news()) == (1000, 2)
+
+
+def test_two_logs_told_as_one() -> None:
+    """A line that comes to stand before one that was there is new; what comes back is not."""
+    tail, one, other = LogTail(), lines(3), lines(2, text="late")
+    tail.see(one[:2], logged=2)
+    tail.news()
+    tail.see((one[0], other[0], one[1]), logged=3)
+    assert numbers(tail.news()) == (2, 1)
+    tail.see((other[0], one[1], one[2], other[1]), logged=5)
+    assert numbers(tail.news()) == (3, 2)
+    tail.see(one, logged=3)
+    assert tail.news() is None
+
+
 def test_a_page_that_is_loaded_again_is_told_again() -> None:
     """The numbers are the same as before, so that other pages know the lines."""
     tail, log = LogTail(), lines(8)
