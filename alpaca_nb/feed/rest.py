@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import random
-import ssl
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -255,21 +253,23 @@ class RestClient:
     async def _connect(self) -> _Connections:
         loop = asyncio.get_running_loop()
         if loop not in self._connections:
-            # Reading the certificates takes too long for a loop that has a stream to read.
-            context = None if self._transport else await asyncio.to_thread(_ssl_context)
-            if loop not in self._connections:
-                ended = [each for each in self._connections if each.is_closed()]
-                for each in ended:
-                    del self._connections[each]
-                self._connections[loop] = _Connections(self, loop, self._make_client(context))
+            if self._transport is None:
+                # Reading the certificates takes too long for a loop that has a stream to read.
+                client = await asyncio.to_thread(self._make_client)
+            else:
+                client = self._make_client()
+            if loop in self._connections:  # another request was faster
+                return self._connections[loop]
+            for ended in [each for each in self._connections if each.is_closed()]:
+                del self._connections[ended]
+            self._connections[loop] = _Connections(self, loop, client)
         return self._connections[loop]
 
-    def _make_client(self, context: ssl.SSLContext | None) -> httpx.AsyncClient:
+    def _make_client(self) -> httpx.AsyncClient:
         hosts = [urlsplit(host.url).hostname for host in self._hosts if is_loopback(host.url)]
         return httpx.AsyncClient(
             auth=_KeyAuth(self._credentials),
             transport=self._transport,
-            verify=context or True,
             # A proxy of the environment cannot reach this machine's own addresses.
             mounts={f"all://{_bracketed(host)}": None for host in hosts},
             timeout=TIMEOUT_S,
@@ -341,11 +341,6 @@ class _KeyAuth(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers.update(self._credentials.headers)
         yield request
-
-
-@functools.cache
-def _ssl_context() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
 
 
 # -- what went wrong ---------------------------------------------------------------------
