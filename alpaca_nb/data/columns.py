@@ -655,6 +655,8 @@ class Groups:
     symbols: AnyArray
     last: NDArray[np.intp]
     """The last row of each."""
+    oldest: NDArray[np.int64]
+    """The lowest time stamp of each."""
     newest: NDArray[np.int64]
     """The highest time stamp of each."""
     ascending: bool
@@ -668,11 +670,13 @@ def group(codes: AnyArray, times: NDArray[np.int64]) -> Groups:
     goes_on = symbols[1:] == symbols[:-1]
     ascending = not (goes_on & (times[1:] <= times[:-1])).any()
     if not len(symbols):
-        return Groups(symbols, order, times, ascending)
+        return Groups(symbols, order, times, times, ascending)
     last = np.append(np.flatnonzero(~goes_on), len(symbols) - 1)
     first = np.append(0, last[:-1] + 1)
-    newest = times[last] if ascending else np.maximum.reduceat(times, first)
-    return Groups(symbols[last], order[last], newest, ascending)
+    if ascending:
+        return Groups(symbols[last], order[last], times[first], times[last], ascending)
+    oldest, newest = np.minimum.reduceat(times, first), np.maximum.reduceat(times, first)
+    return Groups(symbols[last], order[last], oldest, newest, ascending)
 
 
 class LatestRows:
@@ -694,10 +698,12 @@ class LatestRows:
         self._position = np.empty(0, np.int64)
         self._newest = np.empty(0, np.int64)
 
-    def newest(self, codes: AnyArray) -> NDArray[np.int64]:
-        """The highest time stamp that the symbol of each code ever had."""
-        self._make_room((), int(codes.max()) + 1 if len(codes) else 0)
-        return self._newest[codes]
+    def newest(self, groups: Groups) -> NDArray[np.int64]:
+        """The highest time stamp that the symbol of each group ever had."""
+        symbols = groups.symbols
+        if len(symbols) and symbols[-1] >= len(self._newest):
+            self._make_room((), int(symbols[-1]) + 1)
+        return self._newest[symbols]
 
     def update(
         self,
@@ -737,6 +743,7 @@ class LatestRows:
         after._newest = self._newest.copy()
         after._move(placed, first)
         if len(change.rows):
+            after._make_room(change.values)
             symbols = change.values[self._symbol]
             are_last = self._position[symbols] == change.rows + first
             rows = np.flatnonzero(are_last)
@@ -748,6 +755,7 @@ class LatestRows:
         """The same with other values in some rows, counted in the order of the codes."""
         after = copy.copy(self)
         after._arrays = [array.copy() for array in self._arrays]
+        after._make_room(values)
         after._put(rows, values, np.arange(len(rows)), self._position[rows])
         return after
 
@@ -800,7 +808,6 @@ class LatestRows:
         rows: NDArray[np.intp],
         positions: NDArray[np.int64],
     ) -> None:
-        self._make_room(arrays)
         for mine, values in zip(self._arrays, arrays, strict=True):
             mine[symbols] = values[rows]
         self._position[symbols] = positions

@@ -484,12 +484,11 @@ class LiveFrame:
         )
         arrays, _ = self._read(messages, received, origin)
         held, latest = self._store.snapshot(), self._latest
-        symbols = arrays[self._at["symbol"]]
-        groups = group(symbols, arrays[self._at["timestamp"]])
-        plan = self._rules.take(arrays, held, groups, latest.newest(symbols))
+        groups = group(arrays[self._at["symbol"]], arrays[self._at["timestamp"]])
+        plan = self._rules.take(arrays, held, groups, latest.newest(groups))
         tally = held.tally.plus(
             taken=len(messages),
-            rejected=len(messages) - len(symbols),
+            rejected=len(messages) - len(arrays[0]),
             duplicates=plan.duplicates,
             amended=plan.amended,
         )
@@ -561,12 +560,12 @@ class LiveFrame:
     ) -> AnyArray:
         """The rows held that the stream brought for a span of time."""
         times = held["timestamp"]
-        asked = (times >= span[0]) & (times <= span[1])
-        asked &= held["source"] != held.code("source", "backfill")
+        rows: AnyArray = np.flatnonzero((times >= span[0]) & (times <= span[1]))
+        rows = rows[held["source"][rows] != held.code("source", "backfill")]
         if symbols is not None:
             codes = [held.code("symbol", symbol) for symbol in symbols]
-            asked &= np.isin(held["symbol"], codes)
-        return np.flatnonzero(asked)
+            rows = rows[np.isin(held["symbol"][rows], codes)]
+        return rows
 
     def _amend_trades(
         self, rules: TradeRules, messages: Sequence[Message[Any]], received_ns: int

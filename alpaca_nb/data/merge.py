@@ -35,15 +35,24 @@ def places(held: AnyArray, times: AnyArray) -> Rows:
     return np.searchsorted(np.maximum.accumulate(held), times, side="right")
 
 
-def is_in(values: AnyArray, wanted: AnyArray) -> NDArray[np.bool_]:
-    """Which of the values are among the wanted; both of one type. Quick for long, few."""
+def is_in(values: AnyArray, wanted: AnyArray, *, ascending: bool = False) -> NDArray[np.bool_]:
+    """Which of the values are among the wanted, which may be ascending; both are of one type."""
     if not len(wanted):
         return np.zeros(len(values), bool)
-    wanted = np.unique(wanted)
+    # Faster than numpy's own for few that are wanted among many.
+    wanted = wanted if ascending else np.unique(wanted)
     found = np.searchsorted(wanted, values)
     found[found == len(wanted)] = 0
     equal: NDArray[np.bool_] = wanted[found] == values
     return equal
+
+
+def is_younger(groups: Groups, newest: AnyArray) -> bool:
+    """Whether every row is younger than all before it of its symbol.
+
+    `newest` is the highest time stamp before, for each group.
+    """
+    return groups.ascending and bool((groups.oldest > newest).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,41 +104,48 @@ class Identity:
         """Which of the new rows were sent before: among the last ones held, or here.
 
         None says quickly that none was, as nearly always: a row that was sent before is not
-        younger than the youngest of its symbol, which `newest` tells for each new row as of
-        before, and `groups` among themselves.
+        younger than the youngest of its symbol, which `newest` tells for each of the groups
+        as of before, and `groups` among themselves.
         """
-        times = new[self.record[0]]
-        not_younger = times <= newest
-        if groups.ascending and not not_younger.any():
+        if is_younger(groups, newest):
             return None
-        recent = _recent(held, times[not_younger])
-        window = _columns(recent)
+        times, symbols = new[self.record[0]], new[self.record[1]]
+        not_younger = times <= newest[np.searchsorted(groups.symbols, symbols)]
+        window = _recent(held, times[not_younger])
         if self.key is None and not (_has_fine_times(times) or _has_fine_times(window[0])):
             return None
-        columns = self.key or self.record
-        ours, theirs = _hash(new, columns), _hash(window, columns)
-        doubtful = _again(ours) | is_in(ours, theirs)
-        if self.number is not None:
-            doubtful &= new[self.number] != 0
+        ours, theirs = self._sieved(new), np.sort(self._sieved(window))
+        doubtful = np.zeros(len(ours), bool)
+        doubtful[not_younger] = is_in(ours[not_younger], theirs, ascending=True)
+        if not groups.ascending:
+            doubtful |= _stand_twice(ours)
         if not doubtful.any():
             return None
+        doubted = np.unique(ours[doubtful])
         return self._compare(
-            window, is_in(theirs, ours[doubtful]), new, is_in(ours, ours[doubtful])
+            window,
+            np.flatnonzero(is_in(self._sieved(window), doubted, ascending=True)),
+            new,
+            np.flatnonzero(is_in(ours, doubted, ascending=True)),
         )
 
     def _compare(
-        self,
-        window: Sequence[AnyArray],
-        in_window: NDArray[np.bool_],
-        new: Sequence[AnyArray],
-        in_new: NDArray[np.bool_],
+        self, window: Sequence[AnyArray], theirs: Rows, new: Sequence[AnyArray], ours: Rows
     ) -> NDArray[np.bool_]:
-        seen = set(self.keys(window, np.flatnonzero(in_window)))
-        again, rows = np.zeros(len(in_new), bool), np.flatnonzero(in_new)
-        for row, key in zip(rows.tolist(), self.keys(new, rows), strict=True):
+        """Which of our rows are among theirs, or among ours before."""
+        seen = set(self.keys(window, theirs))
+        again = np.zeros(len(new[0]), bool)
+        for row, key in zip(ours.tolist(), self.keys(new, ours), strict=True):
             again[row] = key in seen and (self.key is None or self._is_one(key))
             seen.add(key)
         return again
+
+    def _sieved(self, arrays: Sequence[AnyArray]) -> NDArray[np.uint64]:
+        """A number per row that is equal for equal rows, and nearly always another for others."""
+        time, symbol = self.record[:2]
+        other = arrays[symbol if self.number is None else self.number]
+        mixed: NDArray[np.uint64] = arrays[time].view(np.uint64) * _MIXER
+        return mixed + other.astype(np.uint64)
 
     def _is_one(self, key: Key) -> bool:
         return self.key is not None and len(key) == len(self.key)
@@ -146,15 +162,12 @@ read when a gap was filled already."""
 _MILLISECOND_NS: Final = 1_000_000
 
 
-def _recent(held: Snapshot, times: AnyArray) -> Snapshot:
+def _recent(held: Snapshot, times: AnyArray) -> list[AnyArray]:
+    """The columns of the last rows held, as far back as these times may need."""
     recent = held.tail(_WINDOW)
     if len(times) and len(recent) and times.min() < recent["timestamp"].min():
-        return held.tail(_WIDE_WINDOW)
-    return recent
-
-
-def _columns(rows: Snapshot) -> list[AnyArray]:
-    return [rows[column.name] for column in rows.columns]
+        recent = held.tail(_WIDE_WINDOW)
+    return [recent[column.name] for column in held.columns]
 
 
 def _has_fine_times(times: AnyArray) -> bool:
@@ -171,21 +184,11 @@ def _has_fine_times(times: AnyArray) -> bool:
 _MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _hash(arrays: Sequence[AnyArray], columns: Sequence[int]) -> NDArray[np.uint64]:
-    """A number per row that is equal for equal rows, and nearly always another for others."""
-    mixed = np.zeros(len(arrays[0]), np.uint64)
-    for i in columns:
-        mixed = (mixed ^ _bits(arrays[i]).astype(np.uint64)) * _MIXER
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
-
-
-def _again(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which hashes stand earlier in the array, too."""
-    order = hashes.argsort(kind="stable")
-    again = np.zeros(len(hashes), bool)
-    again[order[1:]] = hashes[order[1:]] == hashes[order[:-1]]
-    return again
+def _stand_twice(values: AnyArray) -> NDArray[np.bool_]:
+    """Which of the values stand somewhere else, too."""
+    ascending = np.sort(values)
+    twice = ascending[1:][ascending[1:] == ascending[:-1]]
+    return is_in(values, twice, ascending=True)
 
 
 # -- rows and keys -----------------------------------------------------------------------
@@ -209,7 +212,7 @@ def _at_the_same_time(
     if not len(wanted):
         return np.empty(0, np.intp)
     near = np.flatnonzero((held[time] >= wanted[0]) & (held[time] <= wanted[-1]))
-    near = near[is_in(held[time][near], wanted)]
+    near = near[is_in(held[time][near], wanted, ascending=True)]
     return near[is_in(held[symbol][near], new[symbol])]
 
 

@@ -30,7 +30,7 @@ from alpaca_nb.data.amend import (
     note_match,
 )
 from alpaca_nb.data.columns import AnyArray, Column, ColumnStore, Groups, Kind, Snapshot
-from alpaca_nb.data.merge import NEW, Identity, Rows, differ, is_in
+from alpaca_nb.data.merge import NEW, Identity, Rows, differ, is_in, is_younger
 
 Arrays = list[AnyArray]
 """Encoded rows, one array per column."""
@@ -63,6 +63,9 @@ class Known:
         return Known(self.log.copy(), self.book.copy(), self.overruled.copy())
 
 
+_NONE: Final = np.empty(0, np.intp)
+
+
 @dataclass(slots=True)
 class Plan:
     """What is to be done to the rows held."""
@@ -71,13 +74,13 @@ class Plan:
     """Rows to store."""
     known: Known
     """What is known afterwards."""
-    rows: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    rows: Rows = field(default_factory=lambda: _NONE)
     """Rows held that change."""
     values: Arrays = field(default_factory=list)
     """What they become."""
     duplicates: int = 0
     amended: int = 0
-    pairs: Rows = field(default_factory=lambda: np.empty(0, np.intp))
+    pairs: Rows = field(default_factory=lambda: _NONE)
     """Of a fill: the rows held that are among its messages, each at least once."""
 
 
@@ -100,7 +103,7 @@ class Rules:
     def take(self, new: Arrays, held: Snapshot, groups: Groups, newest: AnyArray) -> Plan:
         """What to do with rows that a stream brought.
 
-        `groups` are theirs, `newest` the highest time stamp that the symbol of each had.
+        `groups` are theirs, `newest` the highest time stamp that each had before.
         """
         repeated = None
         if self.drops_repeated:
@@ -168,8 +171,8 @@ class TradeRules(Rules):
         `marks` are those that history itself gives a trade: void ones are not stored, and if
         they are held they are marked there.
         """
-        known, count = self.known.copy(), len(new[0])
-        keys = self._keys(new, np.arange(count)) if marks else []
+        known, count, marked = self.known.copy(), len(new[0]), list(marks)
+        keys = dict(zip(marked, self._keys(new, np.array(marked, np.intp)), strict=True))
         corrected = {i for i, mark in marks.items() if mark == "corrected"}
         stand = {keys[i] for i in corrected}
         void = {i for i, mark in marks.items() if mark in VOID}
@@ -239,7 +242,7 @@ class TradeRules(Rules):
     def _find(self, arrays: Arrays, rows: Rows, book: TradeBook) -> dict[int, Verdict]:
         """Those of the rows of which something is known, and what."""
         numbers = arrays[self._at["trade_id"]][rows]
-        rows = rows[is_in(numbers, book.numbers)]
+        rows = rows[is_in(numbers, book.numbers, ascending=True)]
         found = zip(rows.tolist(), map(book.verdict, self._keys(arrays, rows)), strict=True)
         return {row: verdict for row, verdict in found if verdict is not None}
 
@@ -373,7 +376,7 @@ class BarRules(Rules):
 
     def take(self, new: Arrays, held: Snapshot, groups: Groups, newest: AnyArray) -> Plan:
         """What to do with bars that a stream brought, each of which is the first word."""
-        if groups.ascending and not (new[self._at["timestamp"]] <= newest).any():
+        if is_younger(groups, newest):
             return Plan(new, self.known)
         there = _arrays(held)
 
