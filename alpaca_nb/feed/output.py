@@ -26,6 +26,7 @@ LINE_LENGTH = 1_000
 """How many characters of a line are kept."""
 
 Level = Literal["output", "info", "error"]
+"""What kind of line it is; see LogLine."""
 
 
 class OutputLog:
