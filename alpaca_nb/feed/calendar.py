@@ -125,8 +125,9 @@ CALENDAR = TradingCalendar()
 def load_calendar() -> None:
     """Let the calendar of this process be loaded in the background; returns at once."""
     if not CALENDAR.loaded:
-        # Daemonic: an interpreter that wants to end need not wait for it.
-        threading.Thread(target=_load_quietly, name="alpaca_nb calendar", daemon=True).start()
+        # Not daemonic: a thread that is killed in the middle of an import may take the
+        # interpreter's end with it, and this one lasts a second.
+        threading.Thread(target=_load_quietly, name="alpaca_nb calendar").start()
 
 
 def _load_quietly() -> None:

@@ -557,7 +557,11 @@ def _describe_gaps(gaps: Sequence[Gap]) -> list[str]:
                 lines.append(f"Nothing comes of {what}: {told[0].reason}")
             elif state == "repaired":
                 rows = sum(gap.rows for gap in told)
-                lines.append(f"Repaired {what}: {rows:,} rows were filled in.")
+                lines.append(
+                    f"Repaired {what}: {rows:,} rows were filled in."
+                    if rows
+                    else f"Nothing was missed of {what}."
+                )
             elif state in ("missed", "waiting"):
                 lines.append(f"Missing of {what}: {told[0].detail}")
     return lines

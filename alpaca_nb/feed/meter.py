@@ -224,6 +224,11 @@ class Meter:
                 estimate_ns = min(max(estimate_ns, true_ns - late_ns), true_ns + _TELLABLE_NS)
         return estimate_ns if newest_ns is None else max(estimate_ns, newest_ns)
 
+    @property
+    def newest_ns(self) -> int | None:
+        """The latest time stamp received (ns since 1970, UTC)."""
+        return self._newest_ns
+
     # -- inside --
 
     def _note_newest(self, exchange_ns: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alpaca_nb.clock import Clock
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 SETTLE_S = 2.0
 """How long after a return a hole is asked for: so long the history may lag behind the stream."""
+
+_WAITS_FOR_DATA = 3
+"""How many times that long the first message after a return is waited for."""
 
 SYMBOLS_AT_ONCE = 100
 RECENT_NS = 15 * 60 * 1_000_000_000
@@ -64,6 +67,10 @@ class Time:
     """The exchange's time now."""
     speed: Callable[[], float]
     """Seconds of the exchange in one of ours; 0 for a tape that knows no pace."""
+    newest_ns: Callable[[], int | None]
+    """The latest of the exchange's time stamps that was received."""
+    resumed_ns: Callable[[], int | None]
+    """The first of them on the present connection; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +159,12 @@ class Repair:
         await self._clock.sleep(self._settle_s)
         failures = behind = 0
         while True:
-            holes = await self._bounds(seams, gaps)
+            gaps = await self._place(seams, gaps)
             source = self._source()
             if isinstance(source, str):
                 raise RestError(source)
-            gaps = seams.change(gaps, state="repairing", detail="")
             try:
+                holes = self._holes(seams, gaps)
                 lacking = await self._ask(route, source, holes)
             except RecentDataError as error:
                 gaps = await self._wait_until_old(seams, gaps, error)
@@ -174,11 +181,15 @@ class Repair:
             gaps = await self._wait(
                 seams, gaps, behind - 1, "The history has not caught up with the stream yet."
             )
+        for hole in holes:
+            seams.cover(hole.symbol, hole.end_ns)
         told = ""
         if lacking.unknown:
             told = f"The history lacks {lacking.unknown} of the rows the stream brought."
-        for gap in gaps:
-            seams.change([gap], state="repaired", detail=told, rows=lacking.rows.get(gap.symbol, 0))
+        seams.note(
+            replace(gap, state="repaired", detail=told, rows=lacking.rows.get(gap.symbol, 0))
+            for gap in gaps
+        )
 
     async def _ask(self, route: Route, source: Source, holes: Sequence[_Hole]) -> _Lacking:
         """Fetch everything first, so that the frame is rewritten once."""
@@ -212,9 +223,17 @@ class Repair:
         )
         return _Lacking(fill.unknown, fill.rows)
 
-    async def _bounds(self, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
-        """What to ask for; waits until the exchange's time is known."""
+    async def _place(self, seams: Seams, gaps: Sequence[Gap]) -> list[Gap]:
+        """Give the losses their bounds in the exchange's time; waits until that is known.
+
+        The time of the return is an estimate, and may be too early; the first message after
+        it tells. A stream on which nothing comes is not waited for long.
+        """
         time, tries = self._time, 0
+        while time.resumed_ns() is None and tries < _WAITS_FOR_DATA:
+            await self._clock.sleep(self._settle_s)
+            tries += 1
+        tries = 0
         while True:
             bounds = [seams.bounds(gap, time.exchange_at) for gap in gaps]
             known = [each for each in bounds if each is not None]
@@ -224,22 +243,36 @@ class Repair:
                 raise RestError("Nothing has come since, so that the time of the loss is unknown.")
             await self._clock.sleep(self._retry_s[min(tries, len(self._retry_s) - 1)])
             tries += 1
-        return [
-            self._hole(gap, *each, seams.owed_from(gap.symbol, time.exchange_at))
-            for gap, each in zip(gaps, known, strict=True)
+        resumed_ns = time.resumed_ns() or 0
+        placed = [
+            replace(
+                gap,
+                start_ns=start_ns,
+                end_ns=max(end_ns, resumed_ns),
+                state="repairing",
+                detail="",
+            )
+            for gap, (start_ns, end_ns) in zip(gaps, known, strict=True)
         ]
+        seams.note(placed)
+        return placed
 
-    def _hole(self, gap: Gap, start_ns: int, back_ns: int, owed_ns: int) -> _Hole:
+    def _holes(self, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
+        exchange_at = self._time.exchange_at
+        return [self._hole(gap, seams.owed_from(gap.symbol, exchange_at)) for gap in gaps]
+
+    def _hole(self, gap: Gap, owed_ns: int) -> _Hole:
+        """What to ask for so that nothing of a loss is left out."""
+        start_ns, back_ns = gap.start_ns, gap.end_ns
+        assert back_ns is not None
         speed, is_bar = self._time.speed(), gap.channel == "bars"
         # A bar comes when its minute is over, and is named by its beginning.
         back_by_ns = round(LOOK_BACK_NS[gap.channel] * max(speed, 1.0))
         start_ns = max(start_ns - back_by_ns, owed_ns - is_bar * _MINUTE_NS)
-        if speed:
-            # What is asked for beyond the return must have come on the stream by now, or the
-            # two would race for it.
-            end_ns = back_ns + round(self._settle_s / 2 * speed * _SECOND_NS)
-        else:
-            end_ns = max(self._time.now_ns() or 0, back_ns)
+        # What is asked for beyond the return should have come on the stream by now, or the two
+        # would race for it.
+        end_ns = back_ns + round(self._settle_s / 2 * speed * _SECOND_NS)
+        end_ns = max(end_ns, self._time.newest_ns() or 0)
         end_ns -= is_bar * _MINUTE_NS
         return _Hole(gap.symbol, max(start_ns, 0), back_ns, max(end_ns, start_ns, 0))
 

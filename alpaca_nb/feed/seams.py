@@ -37,6 +37,8 @@ class Seams:
         self._first: dict[str, int] = {}
         self._open: dict[str, Gap] = {}
         self._over: dict[int, Gap] = {}
+        # By symbol, in the exchange's time: up to where a repair has brought everything.
+        self._covered: dict[str, int] = {}
         # By number, in this machine's time: where a loss begins at which nothing had come.
         self._began: dict[int, int] = {}
 
@@ -118,6 +120,7 @@ class Seams:
         for symbol in gone:
             self._since.pop(symbol, None)
             self._first.pop(symbol, None)
+            self._covered.pop(symbol, None)
         return ended
 
     def bounds(self, gap: Gap, exchange_at: ExchangeAt) -> tuple[int, int] | None:
@@ -136,6 +139,16 @@ class Seams:
         """The exchange's time before which nothing of this symbol is owed."""
         first_ns = self._first.get(symbol)
         return (exchange_at(first_ns) if first_ns is not None else None) or 0
+
+    def cover(self, symbol: str, until_ns: int) -> None:
+        """Note that a repair has brought all of a symbol up to a time of the exchange."""
+        self._covered[symbol] = max(until_ns, self._covered.get(symbol, 0))
+
+    def covered_until(self, symbol: str) -> int | None:
+        """Up to when repairs have brought this symbol, 0 if there was none; None while one runs."""
+        if any(gap.symbol == symbol and gap.state == "repairing" for gap in self.unsettled):
+            return None
+        return self._covered.get(symbol, 0)
 
     def note(self, gaps: Iterable[Gap]) -> None:
         """Take over what became of losses that are over."""

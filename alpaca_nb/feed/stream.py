@@ -172,7 +172,13 @@ class Stream:
         self._meter = Meter(clock, delay_s=_DELAYS_S.get(endpoint.feed, 0.0))
         self._speed: float | None = None
         self._rest: RestClient | None = None
-        time = Time(self._exchange_at, self._meter.exchange_now_ns, self._pace)
+        time = Time(
+            exchange_at=self._exchange_at,
+            now_ns=self._meter.exchange_now_ns,
+            speed=self._pace,
+            newest_ns=lambda: self._meter.newest_ns,
+            resumed_ns=lambda: self._resumed_ns,
+        )
         self._repair = Repair(self._source, time, clock, settle_s=settle_s)
         self._coverage = Coverage(self._routes, self._repair, self._exchange_at, clock)
         self._watch = Watch(
@@ -204,6 +210,7 @@ class Stream:
         self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
         self._data_flowed = False
+        self._resumed_ns: int | None = None
         self._was_up = False
         self._reconnects = 0
         self._unreadable = 0
@@ -434,6 +441,7 @@ class Stream:
     async def _one_connection(self, patience: _Patience) -> StreamError:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
+        self._resumed_ns = None
         self._protocol.reset()
         self._signals = asyncio.Queue()
         self._outbound = asyncio.Queue()
@@ -606,6 +614,8 @@ class Stream:
         self._data_flowed = True
         self._attempts = 0
         self._meter.count(len(messages), received_ns, _exchange_ns(messages[-1]))
+        if self._resumed_ns is None:
+            self._resumed_ns = _exchange_ns(messages[0])
         tables = self._routes.tables
         parcels: dict[Route, list[Message[Any]]] = {}
         for message in messages:

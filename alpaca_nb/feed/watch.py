@@ -19,6 +19,7 @@ from alpaca_nb.feed.freshness import Pulse, joint_silence
 from alpaca_nb.feed.repair import Time
 from alpaca_nb.feed.routes import Routes
 from alpaca_nb.wire.codec import time_ns
+from alpaca_nb.wire.messages import CHANNELS
 
 if TYPE_CHECKING:
     from alpaca_nb.feed.repair import Source
@@ -156,7 +157,7 @@ class Watch:
                 message = latest.get(pulse.symbol)
                 if message is None or pulse.count != before[pulse.symbol]:
                     continue
-                missed_ns = self._missed_ns(pulse, time_ns(message.timestamp))
+                missed_ns = self._missed_ns(channel, pulse, time_ns(message.timestamp))
                 if missed_ns > 0:
                     self._on_mute(
                         f"The connection was open and mute: {pulse.symbol} {pulse.channel} have "
@@ -165,10 +166,19 @@ class Watch:
                     return
                 pulse.note_verified(self._clock.monotonic())
 
-    def _missed_ns(self, pulse: Pulse, latest_ns: int) -> int:
+    def _missed_ns(self, channel: str, pulse: Pulse, latest_ns: int) -> int:
         """For how long the market has gone on without us; 0 if that is not proven."""
+        table = self._routes.tables[CHANNELS[channel].message]
+        slot = table.slots.get(pulse.symbol)
+        covered_ns = 0
+        for route in slot.routes if slot is not None else ():
+            if route.seams is not None:
+                until_ns = route.seams.covered_until(pulse.symbol)
+                if until_ns is None:
+                    return 0  # a repair is under way that may bring it
+                covered_ns = max(covered_ns, until_ns)
         if pulse.last is not None:
-            return latest_ns - time_ns(pulse.last.timestamp)
+            return latest_ns - max(time_ns(pulse.last.timestamp), covered_ns)
         # Nothing has come yet: what happened between two looks at REST should have.
         earlier_ns = self._elsewhere.setdefault(pulse, latest_ns)
         return latest_ns - earlier_ns

@@ -291,7 +291,7 @@ def test_a_frame_fills_and_closing_it_unsubscribes(stream: anb.StreamClient) -> 
 
 
 def test_a_pause_is_a_gap(stream: anb.StreamClient) -> None:
-    """What was missed between disconnect and connect is on record."""
+    """What was missed between disconnect and connect is on record, and filled in."""
     frame = stream.frame("quotes", ["AAPL"])
     stream.connect()
     frame.wait(1)
@@ -300,8 +300,12 @@ def test_a_pause_is_a_gap(stream: anb.StreamClient) -> None:
     assert frame.gaps["state"].tolist() == ["open"]
     stream.connect()
     frame.wait(frame.position + 1)
-    until(lambda: frame.gaps["state"].tolist() == ["missed"])
-    assert frame.gaps["reason"].tolist() == ["Disconnected on request."]
+    until(lambda: frame.gaps["state"].tolist() == ["repaired"])
+    (gap,) = frame.gaps.itertuples()
+    assert gap.reason == "Disconnected on request."
+    assert (frame.df["source"] == "backfill").sum() == gap.rows
+    assert stream.status.gaps.repaired == 1
+    assert any("Repaired quotes AAPL" in line.text for line in stream.status.log)
 
 
 def test_disconnect_is_quick_and_says_goodbye(stream: anb.StreamClient) -> None:
