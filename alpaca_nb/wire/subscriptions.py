@@ -100,6 +100,10 @@ class DesiredSubscriptions:
 
         What was refused is asked for once more, after everything else.
         """
+        # That one server did not mention it says nothing about the next one.
+        self.refused = {
+            pair: error for pair, error in self.refused.items() if error is not _LEFT_OUT
+        }
         self.in_flight: Change | None = None
         """The change that waits for its answer; another object for each request."""
         self._sent: Subscriptions = dict.fromkeys(CHANNELS, _EMPTY)

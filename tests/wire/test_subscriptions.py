@@ -120,6 +120,34 @@ def test_one_bad_symbol_costs_its_neighbours_nothing(position: int) -> None:
     assert len(server.requests) < 16
 
 
+def test_a_refused_request_is_told_once() -> None:
+    """However many of a request do not fit, there is one event, after the last of its parts."""
+    desired = DesiredSubscriptions()
+    bad = {"S0003", "S0050", "S0099"}
+    server = Server(desired, lambda state: 400 if bad & state["quotes"] else None)
+    desired.want("quotes", names(100))
+    server.serve()
+    assert [refusal.refused for refusal in server.refusals] == [{"quotes": bad}]
+    assert is_exact(desired)
+
+
+def test_a_star_without_a_place_says_nothing_about_names() -> None:
+    """A plan that refuses "*" with 405 has places for names, and one without those is asked."""
+    desired = DesiredSubscriptions()
+    server = Server(desired, lambda state: 405 if "*" in state["quotes"] else None)
+    desired.want("quotes", ["*", "A", "B"])
+    server.serve()
+    assert desired.confirmed == {"quotes": frozenset("AB")}
+    assert is_exact(desired)
+
+    desired = DesiredSubscriptions()
+    server = Server(desired, lambda state: 405 if state["quotes"] - {"*"} else None)
+    desired.want("quotes", ["A", "B", "C", "*"])
+    server.serve()
+    assert desired.confirmed == {"quotes": frozenset("*")}
+    assert is_exact(desired)
+
+
 def test_a_channel_the_feed_lacks_is_refused_at_once() -> None:
     """410 refuses a channel as a whole and leaves the others of the same request."""
     desired = DesiredSubscriptions()
@@ -170,7 +198,7 @@ def test_a_plan_that_counts_symbols() -> None:
     desired = DesiredSubscriptions()
     server = Server(desired, symbols_allowed(30))
     desired.want("trades", names(200))
-    desired.want("quotes", names(200))
+    desired.want("quotes", reversed(names(200)))
     server.serve()
     assert is_exact(desired)
     assert desired.confirmed == {"trades": set(names(30)), "quotes": set(names(30))}
@@ -414,6 +442,37 @@ def test_what_comes_undone_is_not_asked_for_for_ever() -> None:
     assert desired.refused["quotes", "A"].message == "left out of the acknowledgement"
     server.acknowledge({"quotes": ["A"]})
     assert desired.refused == {}
+    assert desired.state("quotes", "A") == "confirmed"
+
+
+def test_what_one_connection_left_out_is_asked_for_on_the_next() -> None:
+    """An acknowledgement without the symbol is no refusal that outlives the connection."""
+    desired = DesiredSubscriptions()
+    server = Server(desired)
+    desired.want("quotes", ["A", "B"])
+    desired.next_change()
+    server.acknowledge({"quotes": ["B"]})
+    assert desired.state("quotes", "A") == "refused"
+    desired.restart()
+    assert desired.state("quotes", "A") == "pending"
+    Server(desired, pairs_allowed(1)).serve()
+    assert desired.state("quotes", "A") == "confirmed"
+    assert desired.refused["quotes", "B"].code == 405
+
+
+def test_a_change_of_mind_is_no_broken_promise() -> None:
+    """A symbol that went because it was given up, and is wanted again, starts afresh."""
+    desired = DesiredSubscriptions()
+    server = Server(desired)
+    desired.want("quotes", ["A"])
+    server.serve()
+    desired.unwant("quotes", ["A"])
+    desired.next_change()
+    desired.want("quotes", ["A"])
+    server.serve()
+    assert desired.state("quotes", "A") == "confirmed"
+    server.acknowledge({})
+    server.serve()
     assert desired.state("quotes", "A") == "confirmed"
 
 
