@@ -222,15 +222,15 @@ class Client:
 
     async def _write(self) -> None:
         try:
-            while not self.protocol.closing:
+            closing = False
+            while not closing:
                 await self._wake.wait()
                 self._wake.clear()
+                # Asked before, not after: what is said with a goodbye is sent first.
+                closing = self.protocol.closing
                 while frames := self._next_frames():
-                    for data, text in frames:
-                        while (pause_s := self._paused_until - self._clock.monotonic()) > 0:
-                            await self._clock.sleep(pause_s)
-                        if not self._mute:
-                            await self._line.send(data, text=text)
+                    for frame in frames:
+                        await self._send(*frame)
             await self._close(_POLICY_VIOLATION)
         except LineGone:
             pass
@@ -238,6 +238,12 @@ class Client:
             # Better a client that sees its line cut than one that waits for ever.
             _LOGGER.exception("a client could not be written to")
             self._line.abort()
+
+    async def _send(self, data: bytes, text: bool) -> None:
+        if (pause_s := self._paused_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(pause_s)
+        if not self._mute:
+            await self._line.send(data, text=text)
 
     def _next_frames(self) -> list[_Frame]:
         """Answers first, then a piece of the waiting data."""
@@ -259,8 +265,8 @@ class Client:
     def _take_batch(self) -> list[Message[int]]:
         size = _FRAME_MESSAGES
         if self._faults.armed:
-            # A batch ends where the next fault is due.
-            size = min(size, self._faults.room() or size)
+            # A batch ends where the next fault is due, which then hits one message.
+            size = max(1, min(size, self._faults.room(size)))
         batch = [message for message in self._waiting[:size] if self._wants(message)]
         del self._waiting[:size]
         if len(self._waiting) <= _ROOM_MESSAGES:

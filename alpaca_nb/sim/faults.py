@@ -10,7 +10,7 @@ The moments:
     welcome     the greeting is to be sent
     auth        the answer to credentials is to be sent
     ack         the acknowledgement of a change of subscriptions is to be sent
-    data        the next market data is to be sent, `after` so many messages
+    data        the next message of market data is to be sent, `after` so many others
     rest        a request for market data has arrived over REST; what happens to streams
                 then happens to all that are open: the client is busy with its backfill
     now         at once, to all streams that are open
@@ -364,11 +364,11 @@ class Faults:
             self._happened.append((armed.fault, armed.moment))
             return armed.fault
 
-    def room(self) -> int | None:
-        """How many data messages may be sent before the next fault; None for any number."""
+    def room(self, most: int) -> int:
+        """How many data messages may be sent before the next fault is due."""
         with self._lock:
             queue = self._armed.get("data")
-            return queue[0].left if queue else None
+            return min(queue[0].left, most) if queue else most
 
     def count(self, messages: int) -> None:
         """Say that data messages have been sent."""

@@ -27,6 +27,7 @@ from alpaca_nb.clock import ManualClock
 from alpaca_nb.errors import BadInputError, RecordingError, SimulatorError
 from alpaca_nb.sim import client as client_module
 from alpaca_nb.sim.market import MINUTE_NS, SyntheticMarket
+from alpaca_nb.sim.plans import Plan
 from alpaca_nb.sim.recording import read_recording
 from alpaca_nb.sim.server import QUIET_S, LocalSimulator, SimulatorServer
 from alpaca_nb.sim.tape import RecordedTape, SyntheticTape
@@ -125,15 +126,23 @@ async def server():
 
 async def fetch(url: str, headers: dict[str, str] | None = None) -> tuple[int, Any]:
     """A plain HTTP GET, off the loop that the server runs on."""
+    status, _, body = await fetch_all(url, headers)
+    return status, body
 
-    def get() -> tuple[int, Any]:
+
+async def fetch_all(
+    url: str, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], Any]:
+    """The same with the headers of the answer."""
+
+    def get() -> tuple[int, dict[str, str], Any]:
         request = urllib.request.Request(url, headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=5) as response:
-                return response.status, json.load(response)
+                return response.status, dict(response.headers), json.load(response)
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, json.load(error)
+                return error.code, dict(error.headers), json.load(error)
 
     return await asyncio.to_thread(get)
 
@@ -242,6 +251,17 @@ async def test_wrong_keys_are_402_and_the_end(credentials):
                 await client.next()
         async with talk(server) as client:
             await client.log_in()
+
+
+async def test_wrong_keys_in_the_handshake_are_told_after_the_greeting():
+    """The greeting comes first, then 402, and only then the end."""
+    async with SimulatorServer(SyntheticTape(), key="k", secret="s") as server:
+        wrong = {"APCA-API-KEY-ID": "k", "APCA-API-SECRET-KEY": "wrong"}
+        async with talk(server, headers=wrong) as client:
+            messages, closed = await read_to_the_end(client)
+            assert [message.get("code") for message in messages] == [None, 402]
+            assert closed.rcvd is not None
+            assert closed.rcvd.code == 1008
 
 
 async def test_a_token_stands_for_the_secret():
@@ -393,6 +413,87 @@ async def test_the_symbol_limit_is_all_or_nothing():
         assert (await client.ask(action="subscribe", trades=list("ABCD")))["code"] == 405
         answer = await client.ask(action="subscribe", trades=["A", "B"], quotes=["A"])
         assert (answer["trades"], answer["quotes"]) == (["A", "B"], ["A"])
+
+
+# -- plans -------------------------------------------------------------------------------
+
+
+async def test_a_feed_that_is_not_in_the_plan_is_409():
+    """The keys are right, the feed is not theirs: 409 in answer to either way to log in."""
+    async with SimulatorServer(SyntheticTape(), plan=Plan.basic()) as server:
+        for headers in ({}, KEYS):
+            async with talk(server, "/v2/sip", headers=headers) as client:
+                await client.next()
+                if not headers:
+                    await client.say(action="auth", key="k", secret="s")
+                messages, _ = await read_to_the_end(client)
+                assert [message["code"] for message in messages] == [409]
+        async with talk(server, "/v2/iex") as client:
+            await client.log_in()
+
+
+async def test_a_star_may_be_beyond_the_plan():
+    """For trades and quotes it is 405 and nothing changes; bars and the rest are free."""
+    async with (
+        SimulatorServer(SyntheticTape(), plan=Plan.basic()) as server,
+        talk(server) as client,
+    ):
+        await client.log_in()
+        await client.ask(action="subscribe", trades=["A"])
+        for channel in ("trades", "quotes"):
+            refused = await client.ask(action="subscribe", bars=["B"], **{channel: ["*"]})
+            assert refused["code"] == 405
+        answer = await client.ask(action="subscribe", bars=["*"], statuses=["*"])
+        assert (answer["trades"], answer["quotes"], answer["bars"]) == (["A"], [], ["*"])
+        answer = await client.ask(action="unsubscribe", trades=["*"])
+        assert answer["trades"] == ["A"]
+
+
+@pytest.mark.parametrize(("places", "code"), [(30, None), (31, 405)])
+async def test_the_free_plan_has_thirty_places(places, code):
+    """Trades and quotes count together, a symbol once for each."""
+    names = [f"A{number}" for number in range(places)]
+    async with (
+        SimulatorServer(SyntheticTape(), plan=Plan.basic()) as server,
+        talk(server) as client,
+    ):
+        await client.log_in()
+        answer = await client.ask(action="subscribe", trades=names[:10], quotes=names[10:])
+        assert answer.get("code") == code
+
+
+async def test_options_override_the_plan():
+    """What is given for itself counts, the rest is the plan's."""
+    options: dict[str, Any] = {"symbol_limit": 2, "connections": 2, "rest_limit": 7}
+    async with SimulatorServer(SyntheticTape(), plan=Plan.basic(), **options) as server:
+        async with talk(server) as one, talk(server) as two:
+            await one.log_in()
+            await two.log_in()
+            assert (await one.ask(action="subscribe", trades=list("ABC")))["code"] == 405
+        _, headers, _ = await fetch_all(server.rest_url + "/v2/clock", KEYS)
+        assert headers["X-RateLimit-Limit"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Plan(feeds=["iex", "moon"]), "no feed 'moon'"),
+        (lambda: Plan(connections=0), "connections"),
+        (lambda: Plan(symbol_limit=0), "symbol limit"),
+        (lambda: Plan(rest_per_minute=-1), "REST requests"),
+        (lambda: LocalSimulator(plan="free"), "Plan.basic()"),
+    ],
+)
+def test_bad_plans_are_explained(make, reason):
+    """What is no plan is refused at once, in one sentence."""
+    with pytest.raises(BadInputError, match=reason):
+        make()
+
+
+def test_plans_are_values():
+    """Feeds may be given as a list; equal plans are equal and can be keys."""
+    assert Plan(feeds=["iex", "sip"]) == Plan(feeds=frozenset({"sip", "iex"}))  # type: ignore[arg-type]
+    assert len({Plan(), Plan(), Plan.basic(), Plan.plus()}) == 3
 
 
 # -- the synthetic tape ------------------------------------------------------------------
@@ -778,6 +879,109 @@ async def test_a_recording_has_latest_quotes_where_it_has_quotes(tmp_path):
         assert (await fetch(base + "B/quotes/latest", KEYS))[1]["quote"]["ap"] == 2
 
 
+async def test_history_is_what_the_stream_has_sent():
+    """Trades that were streamed are the same over REST, number by number."""
+    async with (
+        SimulatorServer(SyntheticTape(minutes=1), speed=0) as server,
+        talk(server) as client,
+    ):
+        await client.log_in()
+        await client.ask(action="subscribe", trades=["IBM"], bars=["IBM"])
+        seen = [await client.next()]
+        while seen[-1]["T"] != "b":
+            seen.append(await client.next())
+        path = "/v2/stocks/trades?symbols=IBM&feed=iex&limit=10000"
+        status, headers, body = await fetch_all(server.rest_url + path, KEYS)
+        assert (status, headers["Content-Type"]) == (200, "application/json")
+        assert [{"T": "t", "S": "IBM"} | each for each in body["trades"]["IBM"]] == seen[:-1]
+        _, body = await fetch(server.rest_url + "/v2/stocks/IBM/bars?timeframe=1Min&feed=iex", KEYS)
+        assert [{"T": "b", "S": "IBM"} | each for each in body["bars"]] == seen[-1:]
+        assert server.position == MINUTE_NS
+        assert server.now_ns == SyntheticMarket().open_ns + MINUTE_NS
+
+
+async def test_the_clock_goes_with_the_tape():
+    """Its time is that of the tape, and the market is open."""
+    async with SimulatorServer(SyntheticTape()) as server:
+        status, body = await fetch(server.rest_url + "/v2/clock", KEYS)
+        assert (status, body["is_open"]) == (200, True)
+        assert time_ns(body["timestamp"]) == server.now_ns
+        assert (await fetch(server.rest_url + "/v2/clock"))[0] == 401
+        status, body = await fetch(
+            server.rest_url + "/v2/calendar?start=2026-09-21&end=2026-09-21", KEYS
+        )
+        assert [day["date"] for day in body] == ["2026-09-21"]
+
+
+async def test_too_many_requests_are_429_until_the_minute_is_over():
+    """The headers say how many are left and when there are more; the clock counts for itself."""
+    clock = ManualClock()
+    async with SimulatorServer(SyntheticTape(), rest_limit=2, clock=clock) as server:
+        url = server.rest_url + "/v2/stocks/IBM/quotes/latest"
+        answers = [await fetch_all(url, KEYS) for _ in range(3)]
+        assert [status for status, _, _ in answers] == [200, 200, 429]
+        assert [headers["X-RateLimit-Remaining"] for _, headers, _ in answers] == ["1", "0", "0"]
+        assert all(headers["X-RateLimit-Limit"] == "2" for _, headers, _ in answers)
+        assert answers[-1][2]["message"]
+        assert (await fetch(server.rest_url + "/v2/clock", KEYS))[0] == 200
+        assert (await fetch(url, KEYS | {"APCA-API-KEY-ID": "another"}))[0] == 200
+        reset_s = int(answers[-1][1]["X-RateLimit-Reset"])
+        await clock.advance(reset_s - clock.now_ns() / 1e9)
+        assert (await fetch(url, KEYS))[0] == 200
+
+
+async def test_bad_requests_are_counted_and_say_so(server):
+    """A 400 has the headers of the limit too."""
+    url = server.rest_url + "/v2/stocks/quotes?symbols=IBM&limit=none"
+    status, headers, _ = await fetch_all(url, KEYS)
+    assert (status, headers["X-RateLimit-Remaining"]) == (400, "199")
+
+
+async def test_a_long_history_holds_nobody_up(server):
+    """While a day is worked out for one, another is answered many times."""
+    server._position = 390 * MINUTE_NS
+    path = "/v2/stocks/AAPL/bars?timeframe=1Day&feed=iex&start=2026-09-21"
+    long = asyncio.create_task(fetch(server.rest_url + path, KEYS))
+    answered = 0
+    while not long.done():
+        await fetch(server.rest_url + "/v2/clock", KEYS)
+        answered += 1
+    assert (await long)[0] == 200
+    assert answered > 5
+
+
+# -- goodbyes ----------------------------------------------------------------------------
+
+
+async def test_the_server_knows_how_each_connection_ended(server):
+    """The code of a proper goodbye, None for a line that was cut."""
+    async with talk(server) as client:
+        await client.log_in()
+        await client.connection.close(4321)
+    async with talk(server) as client:
+        await client.log_in()
+        client.connection.transport.abort()
+    async with asyncio.timeout(5):
+        while len(server.goodbyes) < 2:
+            await asyncio.sleep(0.001)
+    assert server.goodbyes == [4321, None]
+
+
+async def test_many_servers_start_and_stop_side_by_side():
+    """Nothing is left of them: no task, no connection."""
+    before = asyncio.all_tasks()
+
+    async def one(seed: int) -> int:
+        tape = SyntheticTape(seed, symbols=["IBM"], minutes=1)
+        async with SimulatorServer(tape, speed=0) as server, talk(server) as client:
+            await client.log_in()
+            await client.ask(action="subscribe", bars=["*"])
+            return int((await client.next())["v"])
+
+    assert len(set(await asyncio.gather(*(one(seed) for seed in range(50))))) == 50
+    assert asyncio.all_tasks() == before
+
+
 # -- starting and stopping ---------------------------------------------------------------
 
 
@@ -801,6 +1005,34 @@ def test_local_simulator_starts_stops_and_starts_again():
         pass
     with pytest.raises(SimulatorError, match="start"):
         _ = simulator.url
+
+
+def test_a_local_simulator_tells_what_is_true():
+    """Where REST is, how far it is, what time it is there, and what a client should know by now."""
+    simulator = LocalSimulator(minutes=1, speed=0, symbols=["IBM"])
+    assert (simulator.position, simulator.goodbyes) == (0, [])
+    with pytest.raises(SimulatorError, match="never run"):
+        _ = simulator.now_ns
+
+    async def listen() -> list[dict[str, Any]]:
+        async with talk(simulator) as client:
+            await client.log_in()
+            await client.ask(action="subscribe", quotes=["IBM"], bars=["IBM"])
+            seen = [await client.next()]
+            while seen[-1]["T"] != "b":
+                seen.append(await client.next())
+            return seen
+
+    with simulator:
+        assert simulator.rest_url == f"http://127.0.0.1:{simulator.port}"
+        assert simulator.truth("quotes", "IBM") == []
+        seen = asyncio.run(listen())
+        assert simulator.position >= MINUTE_NS
+        assert simulator.now_ns == SyntheticMarket().open_ns + simulator.position
+    for channel, tag in (("quotes", "q"), ("bars", "b")):
+        truth = json.loads(JSON.encode(simulator.truth(channel, ["IBM"])))
+        assert [message for message in seen if message["T"] == tag] == truth
+    assert simulator.goodbyes == [1000]
 
 
 def test_local_simulator_stops_quickly_with_a_proper_goodbye():
@@ -908,6 +1140,9 @@ def test_a_bad_file_starts_nothing(tmp_path):
         ({"secret": "s"}, "together"),
         ({"connections": 0}, "connections"),
         ({"symbol_limit": 0}, "symbol limit"),
+        ({"rest_limit": 0}, "REST requests"),
+        ({"minutes": 0}, "minutes"),
+        ({"amendments": 2}, "from 0 to 1"),
         ({"symbols": ["not a symbol"]}, "not a symbol"),
         ({"date": "tomorrow"}, "date"),
     ],
