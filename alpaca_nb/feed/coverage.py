@@ -41,6 +41,20 @@ class Coverage:
         else:
             self._confirm(route, [symbol for symbol in symbols if symbol in there])
 
+    def asked(self, routes: Iterable[Route] | None = None) -> None:
+        """What these routes want (None: all routes) is being asked for from now on."""
+        for route in self._routes if routes is None else routes:
+            if route.seams is not None:
+                route.seams.ask(self._routes.symbols_of(route), now_ns=self._clock.now_ns())
+
+    def refused(self, refused: Subscriptions, reason: str) -> None:
+        """The server will not send these."""
+        for route in self._routes:
+            symbols = refused.get(route.channel.name)
+            if route.seams is not None and symbols:
+                its = symbols & self._routes.symbols_of(route)
+                route.seams.refuse(its, reason, now_ns=self._clock.now_ns())
+
     def left(self, route: Route, symbols: Iterable[str]) -> None:
         """A route does not want these any more."""
         if route.seams is None:

@@ -37,7 +37,7 @@ class Seams:
         self._first: dict[str, int] = {}
         self._open: dict[str, Gap] = {}
         self._over: dict[int, Gap] = {}
-        # By symbol, in the exchange's time: up to where a repair has brought everything.
+        # By symbol, in the exchange's time: up to where everything is here or on record.
         self._covered: dict[str, int] = {}
         # By number, in this machine's time: where a loss begins at which nothing had come.
         self._began: dict[int, int] = {}
@@ -52,12 +52,37 @@ class Seams:
         """The losses that last, by symbol."""
         return self._open
 
-    def confirm(self, symbols: Iterable[str], *, now_ns: int, exchange_at: ExchangeAt) -> list[Gap]:
-        """Note that these come from now on; returns the losses that are over with it."""
-        ended = []
+    def ask(self, symbols: Iterable[str], *, now_ns: int) -> None:
+        """Note that the server is being asked for these: what it does not send is missing."""
         for symbol in symbols:
             self._since.setdefault(symbol, now_ns)
             self._first.setdefault(symbol, now_ns)
+
+    def refuse(self, symbols: Iterable[str], reason: str, *, now_ns: int) -> None:
+        """Note that the server will not send these; nothing of them is owed any more."""
+        ended = []
+        for symbol in symbols:
+            self._since.pop(symbol, None)
+            self._first.pop(symbol, None)
+            gap = self._open.pop(symbol, None)
+            if gap is not None:
+                ended.append(
+                    replace(
+                        gap,
+                        end_ns=max(gap.start_ns, now_ns),
+                        state="missed",
+                        detail=reason,
+                        back_ns=now_ns,
+                    )
+                )
+        self.note(ended)
+
+    def confirm(self, symbols: Iterable[str], *, now_ns: int, exchange_at: ExchangeAt) -> list[Gap]:
+        """Note that these come from now on; returns the losses that are over with it."""
+        ended = []
+        symbols = list(symbols)
+        self.ask(symbols, now_ns=now_ns)
+        for symbol in symbols:
             gap = self._open.pop(symbol, None)
             if gap is not None:
                 known_ns = exchange_at(now_ns)
@@ -141,11 +166,11 @@ class Seams:
         return (exchange_at(first_ns) if first_ns is not None else None) or 0
 
     def cover(self, symbol: str, until_ns: int) -> None:
-        """Note that a repair has brought all of a symbol up to a time of the exchange."""
+        """Note that a symbol is dealt with up to a time of the exchange: here, or on record."""
         self._covered[symbol] = max(until_ns, self._covered.get(symbol, 0))
 
     def covered_until(self, symbol: str) -> int | None:
-        """Up to when repairs have brought this symbol, 0 if there was none; None while one runs."""
+        """Up to when a symbol is here or on record, 0 without a loss; None while in repair."""
         if any(gap.symbol == symbol and gap.state == "repairing" for gap in self.unsettled):
             return None
         return self._covered.get(symbol, 0)
@@ -159,6 +184,8 @@ class Seams:
                 self._began.pop(gap.number, None)
             else:
                 self._over[gap.number] = gap
+            if gap.end_ns is not None:
+                self.cover(gap.symbol, gap.end_ns)
         if changed:
             self._put(changed)
 

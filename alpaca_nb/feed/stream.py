@@ -211,6 +211,7 @@ class Stream:
         self._attempts = 0
         self._data_flowed = False
         self._resumed_ns: int | None = None
+        self._given_up = False
         self._was_up = False
         self._reconnects = 0
         self._unreadable = 0
@@ -442,6 +443,7 @@ class Stream:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
         self._resumed_ns = None
+        self._given_up = False
         self._protocol.reset()
         self._signals = asyncio.Queue()
         self._outbound = asyncio.Queue()
@@ -544,6 +546,7 @@ class Stream:
             self._reconnects += 1
         self._was_up = True
         self._watch.restart(self._speed)
+        self._coverage.asked()
         self._set_state("live")
         self._flush()
         assert self._ready is not None
@@ -586,10 +589,12 @@ class Stream:
     # -- frames in, frames out --
 
     def _on_frame(self, data: bytes) -> None:
+        if self._given_up:
+            return  # or the loss would seem to begin later than it does
         try:
             events = self._protocol.receive(data)
         except ProtocolError as error:
-            self._signals.put_nowait(error)
+            self._give_up(error)
             return
         for event in events:
             self._on_event(event)
@@ -601,6 +606,8 @@ class Stream:
         elif isinstance(event, UnreadableReceived):
             self._unreadable += len(event.messages)
         elif isinstance(event, SubscriptionsRefused):
+            if event.action == "subscribe":
+                self._coverage.refused(event.refused, str(event.error))
             self._note_refusal(event)
         elif isinstance(event, Welcomed | Authenticated | ErrorReceived):
             self._signals.put_nowait(event)
@@ -684,6 +691,7 @@ class Stream:
         if is_new and self._loop is not None:
             self._coverage.resume(route)
         if self.authenticated:
+            self._coverage.asked([route])
             self._coverage.joined(route, added, self._protocol.confirmed)
         self._drop(route, dropped)
         self._flush()
@@ -751,7 +759,12 @@ class Stream:
         return Pulse(channel, symbol, speed=self._speed)
 
     def _on_mute(self, reason: str) -> None:
-        self._signals.put_nowait(ConnectionLostError(reason))
+        self._give_up(ConnectionLostError(reason))
+
+    def _give_up(self, error: StreamError) -> None:
+        """Take nothing more from this connection, and let it be made anew."""
+        self._given_up = True
+        self._signals.put_nowait(error)
 
     def _pace(self) -> float:
         return 1.0 if self._speed is None else self._speed

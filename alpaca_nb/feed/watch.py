@@ -16,8 +16,8 @@ from alpaca_nb.data.status import MarketStatus
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.feed.calendar import TradingCalendar
 from alpaca_nb.feed.freshness import Pulse, joint_silence
-from alpaca_nb.feed.repair import Time
-from alpaca_nb.feed.routes import Routes
+from alpaca_nb.feed.repair import LOOK_BACK_NS, Time
+from alpaca_nb.feed.routes import Routes, Slot
 from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import CHANNELS
 
@@ -168,17 +168,33 @@ class Watch:
 
     def _missed_ns(self, channel: str, pulse: Pulse, latest_ns: int) -> int:
         """For how long the market has gone on without us; 0 if that is not proven."""
-        table = self._routes.tables[CHANNELS[channel].message]
-        slot = table.slots.get(pulse.symbol)
-        covered_ns = 0
-        for route in slot.routes if slot is not None else ():
+        slot = self._routes.tables[CHANNELS[channel].message].slots.get(pulse.symbol)
+        if slot is None:
+            return 0
+        if pulse.last is None:
+            # Nothing has come yet: what happened between two looks at REST should have.
+            return latest_ns - self._elsewhere.setdefault(pulse, latest_ns)
+        known_ns = _newest_ns(slot, pulse)
+        for route in slot.routes:
             if route.seams is not None:
                 until_ns = route.seams.covered_until(pulse.symbol)
                 if until_ns is None:
                     return 0  # a repair is under way that may bring it
-                covered_ns = max(covered_ns, until_ns)
-        if pulse.last is not None:
-            return latest_ns - max(time_ns(pulse.last.timestamp), covered_ns)
-        # Nothing has come yet: what happened between two looks at REST should have.
-        earlier_ns = self._elsewhere.setdefault(pulse, latest_ns)
-        return latest_ns - earlier_ns
+                known_ns = max(known_ns, until_ns)
+        return max(0, latest_ns - known_ns)
+
+
+def _newest_ns(slot: Slot, pulse: Pulse) -> int:
+    """The latest time stamp of a symbol that is here.
+
+    The last message to come need not be the latest: trades are reported late. A frame knows;
+    without one, what late reports may explain is no proof.
+    """
+    newest_ns = [
+        int(times.max())
+        for route in slot.routes
+        if route.frame is not None
+        and len(times := route.frame.snapshot().of(pulse.symbol)["timestamp"])
+    ]
+    last_ns = time_ns(pulse.last.timestamp)
+    return max(newest_ns) if newest_ns else last_ns + LOOK_BACK_NS[pulse.channel]
