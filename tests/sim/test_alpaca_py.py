@@ -74,11 +74,12 @@ def simulator() -> Iterator[LocalSimulator]:
 class Run:
     """A StockDataStream on a thread, as its `run()` is meant to be used, until it has enough."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, enough: int = 3) -> None:
         self.stream = live.StockDataStream("key", "secret", url_override=url)
         self.quotes: list[Any] = []
         self.trades: list[Any] = []
         self.bars: list[Any] = []
+        self._bars = enough
         self._enough = threading.Event()
 
     async def on_quote(self, quote: Any) -> None:
@@ -89,10 +90,10 @@ class Run:
 
     async def on_bar(self, bar: Any) -> None:
         self.bars.append(bar)
-        if len(self.bars) >= 3:
+        if len(self.bars) >= self._bars:
             self._enough.set()
 
-    def until_three_bars(self) -> None:
+    def until_enough(self) -> None:
         thread = threading.Thread(target=self.stream.run, daemon=True)
         thread.start()
         try:
@@ -109,7 +110,7 @@ def test_quotes_trades_and_bars_arrive_as_they_are_in_the_market(codec, simulato
     run.stream.subscribe_quotes(run.on_quote, "AAPL")
     run.stream.subscribe_trades(run.on_trade, "AAPL", "IBM")
     run.stream.subscribe_bars(run.on_bar, "*")
-    run.until_three_bars()
+    run.until_enough()
 
     market = SyntheticMarket(5, feed="iex")
     apple, ibm = market.minute("AAPL", 0), market.minute("IBM", 0)
@@ -210,3 +211,60 @@ def fields_of_trade(trade: Any) -> tuple[Any, ...]:
         *(trade.symbol, trade.timestamp, trade.id, trade.exchange),
         *(trade.price, trade.size, trade.conditions, trade.tape),
     )
+
+
+@pytest.fixture
+def played() -> Iterator[LocalSimulator]:
+    """A minute of market that has been played to its end."""
+    with LocalSimulator(seed=5, speed=0, symbols=["AAPL", "IBM"], minutes=1) as running:
+        run = Run(running.url + "/v2/iex", enough=2)
+        run.stream.subscribe_bars(run.on_bar, "*")
+        run.until_enough()
+        yield running
+
+
+def test_its_rest_client_gets_the_history(played):
+    """Quotes, trades and bars of several symbols, in pages, are those of the market."""
+    historical = pytest.importorskip("alpaca.data.historical.stock")
+    requests = pytest.importorskip("alpaca.data.requests")
+    timeframe = pytest.importorskip("alpaca.data.timeframe")
+    client = historical.StockHistoricalDataClient("key", "secret", url_override=played.rest_url)
+    names = ["AAPL", "IBM"]
+    query = {"symbol_or_symbols": names, "feed": "iex", "start": datetime(2026, 9, 21)}
+    quotes = client.get_stock_quotes(requests.StockQuotesRequest(**query)).data
+    trades = client.get_stock_trades(requests.StockTradesRequest(**query)).data
+    minute = timeframe.TimeFrame.Minute
+    bars = client.get_stock_bars(requests.StockBarsRequest(timeframe=minute, **query)).data
+    latest = client.get_stock_latest_trade(
+        requests.StockLatestTradeRequest(symbol_or_symbols="IBM", feed="iex")
+    )
+    client._session.close()
+    market = SyntheticMarket(5, feed="iex")
+    for symbol in names:
+        messages = market.minute(symbol, 0)
+        expected = [message for message in messages if type(message) is Quote]
+        assert [(each.timestamp, each.bid_price, each.ask_size) for each in quotes[symbol]] == [
+            (moment(each.timestamp), each.bid_price, each.ask_size) for each in expected
+        ]
+        sales = [message for message in messages if type(message) is Trade]
+        assert [(each.id, each.price, each.conditions) for each in trades[symbol]] == [
+            (each.trade_id, each.price, each.conditions) for each in sales
+        ]
+        (bar,) = bars[symbol]
+        assert (bar.close, bar.volume) == (messages[-1].close, messages[-1].volume)
+    assert latest["IBM"].id == trades["IBM"][-1].id
+
+
+def test_its_trading_client_gets_clock_and_calendar(played):
+    """The trading host's half of the twin reads like Alpaca's."""
+    trading = pytest.importorskip("alpaca.trading.client")
+    requests = pytest.importorskip("alpaca.trading.requests")
+    client = trading.TradingClient("key", "secret", url_override=played.rest_url)
+    clock = client.get_clock()
+    day = datetime(2026, 9, 21).date()
+    days = client.get_calendar(requests.GetCalendarRequest(start=day, end=day))
+    client._session.close()
+    assert clock.is_open
+    assert clock.timestamp.isoformat() == "2026-09-21T09:31:00-04:00"
+    assert clock.next_close.isoformat() == "2026-09-21T16:00:00-04:00"
+    assert [(each.date, each.open.hour, each.close.hour) for each in days] == [(day, 9, 16)]

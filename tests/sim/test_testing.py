@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +68,45 @@ def test_what_is_not_there_is_an_attribute_error():
     """A typing mistake is told as for any module."""
     with pytest.raises(AttributeError, match="LocalSimulatr"):
         _ = testing.LocalSimulatr
+
+
+# -- docs/testing.md ---------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+
+
+def test_the_examples_run(tmp_path):
+    """Every Python block of the document runs as it stands, and its tests pass."""
+    blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S)
+    for number, block in enumerate(blocks):
+        (tmp_path / f"test_block_{number}.py").write_text(block)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["alpaca_nb.testing"]\n')
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:asyncio"]
+    done = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=False)
+    tests = sum(block.count("\ndef test_") + block.startswith("def test_") for block in blocks)
+    assert f"{tests} passed" in done.stdout, done.stdout
+    assert done.returncode == 0
+
+
+def test_every_fault_is_described_with_its_moments():
+    """The table has one row a fault, with its options and exactly the moments it can have."""
+    rows = re.findall(r"^\| `(\w+)\((.*)\)` \| .* \| ([a-z, ]+) \|$", DOCUMENT, re.M)
+    assert [name for name, _, _ in rows] == FAULTS
+    for name, options, moments in rows:
+        kind = getattr(faults, name)
+        assert tuple(moments.split(", ")) == kind.moments
+        told = [option.partition("=")[0] for option in options.split(", ") if option]
+        assert told == [field.name for field in dataclasses.fields(kind)]
+
+
+def test_every_moment_is_described():
+    """So has the table of moments."""
+    rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT.partition("| moment |")[2], re.M)
+    assert tuple(rows[: len(faults.MOMENTS)]) == faults.MOMENTS
+
+
+def test_every_option_of_a_plan_is_described():
+    """The account's table names all that a plan can refuse."""
+    rows = re.findall(r"^\| `(\w+)` \|", DOCUMENT.partition("| a plan's |")[2], re.M)
+    options = {field.name for field in dataclasses.fields(testing.Plan)}
+    assert set(rows[: len(options)]) == options
