@@ -194,8 +194,7 @@ class Client:
         """Queue what this client has subscribed; a bounded queue that is full ends in 407."""
         if self._gone or self.protocol.closing or self._mute:
             return
-        wants = self._wants
-        self._waiting += [message for message in messages if wants(message)]
+        self._waiting += self._wanted(messages)
         if bounded and len(self._waiting) > SLOW_CLIENT_MESSAGES:
             self._fail(407)
         elif self._waiting:
@@ -267,7 +266,7 @@ class Client:
         if self._faults.armed:
             # A batch ends where the next fault is due, which then hits one message.
             size = max(1, min(size, self._faults.room(size)))
-        batch = [message for message in self._waiting[:size] if self._wants(message)]
+        batch = self._wanted(self._waiting[:size])
         del self._waiting[:size]
         if len(self._waiting) <= _ROOM_MESSAGES:
             self._room.set()
@@ -289,11 +288,13 @@ class Client:
     def _frame(self, data: bytes) -> _Frame:
         return data, self._codec.text
 
-    def _wants(self, message: Message[int]) -> bool:
-        if self.protocol.wants(message):
-            return True
+    def _wanted(self, messages: Iterable[Message[int]]) -> list[Message[int]]:
+        wants = self._wants_late if self._late else self.protocol.wants
+        return [message for message in messages if wants(message)]
+
+    def _wants_late(self, message: Message[int]) -> bool:
         late = self._late.get(CHANNEL_OF[type(message)].name, ())
-        return message.symbol in late or "*" in late
+        return self.protocol.wants(message) or message.symbol in late or "*" in late
 
     # -- what the protocol asks ----------------------------------------------------------
 

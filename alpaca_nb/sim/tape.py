@@ -194,13 +194,15 @@ _AMENDMENTS = (CancelError, Correction)
 _by_timestamp = attrgetter("timestamp")
 
 
-def _as_it_stands(channel: str, sent: Iterable[Message[int]]) -> list[Message[int]]:
+def _as_it_stands(channel: str, sent: list[Message[int]]) -> list[Message[int]]:
     """What messages of one symbol amount to, in the order of a history."""
-    if channel == "trades":
-        return _reported_trades(sent)
     if channel == "bars":
         return _standing_bars(sent)
-    return sorted((each for each in sent if type(each) is Quote), key=_by_timestamp)
+    if channel == "quotes":
+        return sorted((each for each in sent if type(each) is Quote), key=_by_timestamp)
+    if any(type(each) in _AMENDMENTS for each in sent):
+        return _reported_trades(sent)
+    return [*sorted((each for each in sent if type(each) is Trade), key=by_time)]
 
 
 def _reported_trades(sent: Iterable[Message[int]]) -> list[Message[int]]:
@@ -574,19 +576,21 @@ class RecordedTape(Tape):
     ) -> Iterator[list[Message[int]]]:
         """What has been played of a symbol; see `Tape.history`."""
         places = self._places.get((channel, symbol), [])
-        count = bisect_left(places, bisect_right(self._due, position))
-        played = (self._messages[place] for place in places[:count])
-        # An amendment has another time than what it amends.
-        asked = (
+        # Up to its first message of that time, all that the file has is older.
+        first = bisect_left(places, bisect_left(self._times, start_ns))
+        end = bisect_left(places, bisect_right(self._due, position))
+        played = map(self._messages.__getitem__, places[first:end])
+        # An amendment has another time than what it amends, but never an earlier place.
+        asked = [
             message
             for message in played
             if start_ns <= message.timestamp <= end_ns or type(message) in _AMENDMENTS
-        )
+        ]
         standing = _as_it_stands(channel, asked)
         if newest_first:
             standing.reverse()
-        for first in range(0, len(standing), _MESSAGES_AT_ONCE):
-            yield standing[first : first + _MESSAGES_AT_ONCE]
+        for low in range(0, len(standing), _MESSAGES_AT_ONCE):
+            yield standing[low : low + _MESSAGES_AT_ONCE]
 
     def latest_quote(self, feed: str, symbol: str, position: int) -> Quote[int] | None:
         """The symbol's last quote up to a position; its first one while none was played."""

@@ -601,15 +601,25 @@ async def test_a_star_is_the_configured_list():
         assert len({(message["S"], message["i"]) for message in seen}) == 100
 
 
-async def test_types_are_mixed_in_arrays_with_the_type_first():
-    """What falls due together travels together, and T is the first key."""
-    async with SimulatorServer(SyntheticTape(), speed=60) as server, talk(server) as client:
+@pytest.mark.parametrize("headers", [{}, MSGPACK], ids=["json", "msgpack"])
+async def test_types_are_mixed_in_arrays_with_the_type_first(headers):
+    """What falls due together travels together, and T is the first key of every message."""
+    tape = SyntheticTape(symbols=["SPY"], amendments=0.3, minutes=2)
+    channels = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds")
+    seen: set[str] = set()
+    mixed = 0
+    async with SimulatorServer(tape, speed=0) as server, talk(server, headers=headers) as client:
         await client.log_in()
-        await client.ask(action="subscribe", trades=["SPY"], quotes=["SPY"])
-        data = await client.connection.recv()
-        messages = json.loads(data)
-        assert {message["T"] for message in messages} == {"t", "q"}
-        assert all(next(iter(message)) == "T" for message in messages)
+        await client.say(action="subscribe", **{channel: ["*"] for channel in channels})
+        read = msgpack.unpackb if headers else json.loads
+        while not seen >= set("tqbuldcx"):
+            async with asyncio.timeout(5):
+                messages = read(await client.connection.recv())
+            assert all(next(iter(message)) == "T" for message in messages)
+            tags = {message["T"] for message in messages}
+            seen |= tags
+            mixed += len(tags) > 1
+    assert mixed
 
 
 async def test_bars_and_daily_bars_come_at_the_minute():
