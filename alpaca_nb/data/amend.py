@@ -205,6 +205,9 @@ def notice_of(message: Message[Any], received_ns: int) -> Notice:
         prices.append(terms.price)
         numbers.append(terms.trade_id)
     # These refuse what no column could hold.
+    texts: list[Any] = [message.symbol, message.exchange]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a symbol and an exchange are text")
     array("q", sizes), array("d", prices), array("Q", numbers)
     timestamp = time_ns(message.timestamp)
     key = TradeKey(message.symbol, message.exchange, number, day_of(timestamp))

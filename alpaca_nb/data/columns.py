@@ -713,7 +713,7 @@ class LatestRows:
         late: bool,
         groups: Groups | None = None,
     ) -> None:
-        """Take over encoded rows, the first of which has this position.
+        """Take over encoded rows behind all others; the first of them has this position.
 
         Rows normally count in the order of their arrival. Late ones, which repair a gap,
         only count if they are not older than what is there. `groups` are those of the rows,
@@ -731,16 +731,19 @@ class LatestRows:
             symbols, rows = symbols[counts], rows[counts]
         self._put(symbols, arrays, rows, position + rows)
 
-    def changed(
-        self, change: Change, placed: Placed, *, first: int, late: bool = False
-    ) -> LatestRows:
+    def copy(self) -> LatestRows:
+        """Another with the same rows."""
+        other = copy.copy(self)
+        other._arrays = [values.copy() for values in self._arrays]
+        other._position, other._newest = self._position.copy(), self._newest.copy()
+        return other
+
+    def changed(self, change: Change, placed: Placed, *, first: int) -> LatestRows:
         """The same after a change of the rows held, the first of which has position `first`.
 
-        The last row of a symbol is the last as they then stand; of late ones see `update`.
+        New rows count if they are younger than what is there.
         """
-        after = copy.copy(self)
-        after._arrays = [values.copy() for values in self._arrays]
-        after._newest = self._newest.copy()
+        after = self.copy()
         after._move(placed, first)
         if len(change.rows):
             after._make_room(change.values)
@@ -748,13 +751,12 @@ class LatestRows:
             are_last = self._position[symbols] == change.rows + first
             rows = np.flatnonzero(are_last)
             after._put(symbols[rows], change.values, rows, after._position[symbols[rows]])
-        after._take_in([values[placed.unfit :] for values in change.new], placed, late=late)
+        after._take_in([values[placed.unfit :] for values in change.new], placed)
         return after
 
     def replaced(self, rows: NDArray[np.intp], values: Sequence[AnyArray]) -> LatestRows:
         """The same with other values in some rows, counted in the order of the codes."""
-        after = copy.copy(self)
-        after._arrays = [array.copy() for array in self._arrays]
+        after = self.copy()
         after._make_room(values)
         after._put(rows, values, np.arange(len(rows)), self._position[rows])
         return after
@@ -786,8 +788,7 @@ class LatestRows:
         stay = (self._position >= first) & (moved >= 0)
         self._position = np.where(stay, moved + placed.first, self._position)
 
-    def _take_in(self, new: Sequence[AnyArray], placed: Placed, *, late: bool) -> None:
-        """New rows count if they stand behind the last one of their symbol."""
+    def _take_in(self, new: Sequence[AnyArray], placed: Placed) -> None:
         groups = group(new[self._symbol], new[self._time])
         if not len(groups.symbols):
             return
@@ -795,10 +796,10 @@ class LatestRows:
         self._make_room(new, int(symbols[-1]) + 1)
         self._newest[symbols] = np.maximum(self._newest[symbols], groups.newest)
         positions, known = placed.targets[rows] + placed.first, self._position[symbols]
-        # Where the last row is no longer held, only its time can be compared.
-        by_time = (known >= 0) & ((known < placed.first) | late)
-        is_older = new[self._time][rows] < self._arrays[self._time][symbols]
-        counts = (positions > known) & ~(by_time & is_older)
+        times, known_times = new[self._time][rows], self._arrays[self._time][symbols]
+        # Of one time are those first that stand first.
+        counts = (times > known_times) | ((times == known_times) & (positions > known))
+        counts |= known < 0
         self._put(symbols[counts], new, rows[counts], positions[counts])
 
     def _put(

@@ -500,7 +500,7 @@ class LiveFrame:
             plan.new,
             position=held.last,
             late=late,
-            groups=None if plan.duplicates else groups,
+            groups=groups if len(plan.new[0]) == len(arrays[0]) else None,
         )
         self._store.append(plan.new, tally=tally)
 
@@ -617,24 +617,27 @@ class LiveFrame:
         New rows go where they belong in time, or to the end. `latest` are changes of last
         rows that are not held.
         """
-        held, count = self._store.snapshot(), len(plan.new[0])
-        at = np.full(count, len(held))
+        held, new, unfit = self._store.snapshot(), plan.new, 0
+        at = np.full(len(new[0]), len(held))
         if in_time:
-            at = places(held["timestamp"], plan.new[self._at["timestamp"]])
-        change = Change(plan.new, at, plan.rows, plan.values)
+            at = places(held["timestamp"], new[self._at["timestamp"]])
+        change = Change(new, at, plan.rows, plan.values)
         placed = change.placed(held, maxlen=self.maxlen)
-        after = self._latest
+        if in_time:
+            unfit = placed.unfit
+            new = [values[unfit:] for values in new]
+            tally = replace(tally, filled=max(tally.filled - unfit, held.tally.filled))
+        after = self._latest.copy()
         if latest is not None and len(latest[0]):
             after = after.replaced(*latest)
-        after = after.changed(change, placed, first=held.first, late=late)
-        if in_time:
-            tally = replace(tally, filled=tally.filled - placed.unfit)
-        if len(plan.rows) or (at < len(held)).any():
+        if len(plan.rows) or (at[unfit:] < len(held)).any():
+            after = after.changed(change, placed, first=held.first)
             rows = self._store.changed(change, placed, tally=tally)
         else:
-            rows = self._store.appended(plan.new, tally=tally)
+            after.update(new, position=held.last, late=late or in_time)
+            rows = self._store.appended(new, tally=tally)
         self._publish(rows, after, plan.known)
-        return placed.unfit
+        return unfit
 
     def _publish(self, rows: Snapshot, latest: LatestRows, known: Known) -> None:
         """Make rows visible together with what goes with them.

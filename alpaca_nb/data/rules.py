@@ -56,7 +56,7 @@ class Known:
     log: AmendmentLog = field(default_factory=AmendmentLog)
     book: TradeBook = field(default_factory=TradeBook)
     overruled: dict[Any, int] = field(default_factory=dict)
-    """When (ns) which values of a bar were replaced."""
+    """When (ns) the stream replaced which values of a bar."""
 
     def copy(self) -> Known:
         """Another that may be changed."""
@@ -401,7 +401,10 @@ class BarRules(Rules):
             before_ns, overruled = received_ns - _RACE_NS, self.known.overruled
             return np.array([overruled.get(value, before_ns) > before_ns for value in values], bool)
 
-        return self._overlay(new, held, is_late)
+        keep, plan = self._overlay(new, held, is_late)
+        # Only the stream overrules: what history replaces may be what it has next time.
+        plan.known.overruled = self.known.overruled
+        return keep, plan
 
     def amend(self, new: Arrays, held: Arrays) -> Plan:
         """What to do with bars that were sent anew."""
@@ -411,9 +414,12 @@ class BarRules(Rules):
     def replaced(self, arrays: Arrays, rows: Rows, new: Arrays) -> tuple[Rows, Arrays]:
         """Which of some other rows the new bars replace, and by what."""
         some = _taken(arrays, rows)
-        pairs, last = self._last_words(new, some)
-        ours = last[pairs[last] >= 0]
-        return rows[pairs[ours]], self._in_place(new, ours, some, pairs[ours])
+        pairs = self.identity.pair(some, new)
+        # Of several that replace one, the last stands.
+        by_row = {row: i for i, row in enumerate(pairs.tolist()) if row >= 0}
+        ours = np.array(list(by_row.values()), np.intp)
+        theirs = np.array(list(by_row), np.intp)
+        return rows[theirs], self._in_place(new, ours, some, theirs)
 
     def _identity(self) -> Identity:
         return Identity(self._record, (self._at["timestamp"], self._at["symbol"]))
@@ -424,13 +430,14 @@ class BarRules(Rules):
         """Store bars of minutes that are not held, and let the others replace those held.
 
         `is_late` says which of some pairs of a row held and a new one leave the held one.
-        Without, new bars always stand.
+        Without, new bars always stand. Of several bars of one minute here, the first gets the
+        values of the last.
         """
-        pairs, last = self._last_words(new, held)
-        changed_here = self._mark_repeated(new, last)
+        ones, changed_here = self._unite(new)
+        pairs = self.identity.pair(held, new)
         keep = np.zeros(len(pairs), bool)
-        keep[last[pairs[last] < 0]] = True
-        ours = last[pairs[last] >= 0]
+        keep[ones[pairs[ones] < 0]] = True
+        ours = ones[pairs[ones] >= 0]
         rows = pairs[ours]
         columns = [*self._record] if is_late else [*self._record, self._at["amended"]]
         better = differ(_taken(held, rows), _taken(new, ours), columns)
@@ -451,30 +458,25 @@ class BarRules(Rules):
         )
         return keep, plan
 
-    def _last_words(self, new: Arrays, held: Arrays) -> tuple[Rows, Rows]:
-        """The row held that each new one repeats, and the last new row of each minute.
+    def _unite(self, new: Arrays) -> tuple[Rows, int]:
+        """Give the first bar of each minute the values of the last.
 
-        Where it repeats none, a negative number.
+        Returns these first ones, and how many of them changed.
         """
-        pairs = self.identity.pair(held, new)
-        keys = self.identity.keys(new, np.arange(len(pairs)))
-        last = {key: i for i, key in enumerate(keys)}
-        return pairs, np.array(sorted(last.values()), np.intp)
-
-    def _mark_repeated(self, new: Arrays, last: Rows) -> int:
-        """Mark bars that were sent twice here, with other values; returns how often."""
-        if len(last) == len(new[0]):
-            return 0
+        everything = np.arange(len(new[0]))
         first: dict[Any, int] = {}
-        differing = 0
-        is_last = set(last.tolist())
-        values = self._values_of(new, np.arange(len(new[0])))
-        for i, key in enumerate(self.identity.keys(new, np.arange(len(new[0])))):
-            before = first.setdefault(key, i)
-            if i in is_last and values[before] != values[i]:
-                new[self._at["amended"]][i] = _UPDATED
-                differing += 1
-        return differing
+        last: dict[int, int] = {}
+        for i, key in enumerate(self.identity.keys(new, everything)):
+            last[first.setdefault(key, i)] = i
+        ones = np.array(list(last), np.intp)
+        if len(ones) == len(everything):
+            return ones, 0
+        lasts = np.array(list(last.values()), np.intp)
+        differs = differ(_taken(new, ones), _taken(new, lasts), self._record)
+        for i in self._record:
+            new[i][ones] = new[i][lasts]
+        new[self._at["amended"]][ones[differs]] = _UPDATED
+        return ones, int(differs.sum())
 
     def _in_place(self, new: Arrays, ours: Rows, held: Arrays, rows: Rows) -> Arrays:
         values = _taken(new, ours)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import linecache
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +23,17 @@ from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import StreamStatus
 from alpaca_nb.errors import BadInputError, ConnectionLostError, UnknownChannelError
 from alpaca_nb.wire.codec import MSGPACK, decode, format_time, time_ns
-from alpaca_nb.wire.messages import CHANNELS, Bar, Imbalance, Message, Quote, Trade
+from alpaca_nb.wire.messages import (
+    CHANNELS,
+    Bar,
+    CancelError,
+    Correction,
+    Imbalance,
+    Message,
+    Quote,
+    Trade,
+    UpdatedBar,
+)
 
 NOW = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
@@ -368,6 +381,190 @@ def test_backfill_does_not_replace_newer_rows() -> None:
     assert len(frame) == 5
 
 
+# -- history and amendments, seen from outside -------------------------------------------
+
+
+def cancel(i: int) -> CancelError[Any]:
+    return CancelError(
+        symbol="AAPL", exchange="V", trade_id=i, price=1.0, size=i, action="C", timestamp=NOW + i
+    )
+
+
+def test_readers_start_again_after_a_change() -> None:
+    """A reader that goes by epoch and position sees every row that is there, each once."""
+    frame = make_frame([make_trade(i) for i in (0, 1, 2, 7, 8)])
+    first = frame.since(0)
+    frame.fill([make_trade(i) for i in range(3, 7)], received_ns=NOW)
+    second = frame.since(first.attrs["position"])
+    assert second.attrs == {"position": 9, "missed": 0, "epoch": 1}
+    assert second.attrs["epoch"] != first.attrs["epoch"]
+    assert ids(frame.since(0)) == list(range(9))
+    frame.extend([make_trade(9)], received_ns=NOW)
+    assert ids(frame.since(9)) == [9]
+    assert (frame.rows_since(9).epoch, frame.latest_rows(9)["trade_id"].tolist()) == (1, [9])
+    frame.amend([cancel(9), cancel(99)], received_ns=NOW)
+    assert (frame.epoch, frame.position) == (2, 10)
+    assert [row["amended"] for _, row in frame.since(9).iterrows()] == ["canceled"]
+    frame.amend([cancel(98)], received_ns=NOW)
+    assert frame.epoch == 2
+
+
+def test_views_see_the_symbols_that_changed() -> None:
+    """After a fill `latest_rows` goes on by position like after any row."""
+    frame = make_frame([make_trade(1, "A"), make_trade(2, "B"), make_trade(9, "A")])
+    frame.fill([make_trade(5, "B"), make_trade(6, "C")], received_ns=NOW)
+    seen = frame.latest_rows()
+    assert (seen["trade_id"].tolist(), seen.last, seen.epoch) == ([9, 5, 6], 5, 1)
+    frame.extend([make_trade(10, "C")], received_ns=NOW)
+    changed = frame.latest_rows(seen.last)
+    assert (changed["trade_id"].tolist(), changed.last) == ([10], 6)
+    frame.fill([make_trade(7, "B")], received_ns=NOW)
+    frame.extend([make_trade(11, "A")], received_ns=NOW)
+    assert frame.latest_rows()["trade_id"].tolist() == [11, 7, 10]
+    assert frame.latest_rows(7)["trade_id"].tolist() == [11]
+
+
+def test_more_texts_than_a_byte_holds_by_a_fill() -> None:
+    """Codes widen as with any row; rows held, `latest` and old snapshots keep their texts."""
+    frame = make_frame([make_trade(i, f"S{i}", conditions=[f"c{i}"]) for i in range(0, 200, 2)])
+    before = frame.df
+    fill = [make_trade(i, f"S{i}", conditions=[f"c{i}"]) for i in range(1, 200, 2)]
+    frame.fill(fill, received_ns=NOW)
+    correction = Correction(
+        symbol="S3",
+        exchange="V",
+        original_trade_id=3,
+        original_price=1.0,
+        original_size=3,
+        corrected_trade_id=3,
+        corrected_price=1.0,
+        corrected_size=3,
+        corrected_conditions=["new"],
+        timestamp=NOW,
+    )
+    frame.amend([correction], received_ns=NOW)
+    df = frame.df
+    assert df["symbol"].tolist() == [f"S{i}" for i in range(200)]
+    assert df["conditions"].tolist() == ["c0", "c1", "c2", "new", *(f"c{i}" for i in range(4, 200))]
+    assert sorted(frame.latest["conditions"]) == sorted(df["conditions"])
+    assert before["conditions"].tolist() == [f"c{i}" for i in range(0, 200, 2)]
+
+
+def test_wait_counts_filled_rows() -> None:
+    """Who waits for rows is woken by a fill too; what was sent twice does not count."""
+    frame = make_frame([make_trade(1), make_trade(1)])
+    with pytest.raises(TimeoutError, match="1 of 2"):
+        frame.wait(2, timeout=0.01)
+    feed = threading.Timer(0.02, lambda: frame.fill([make_trade(0)], received_ns=NOW))
+    feed.start()
+    frame.wait(2, timeout=10)
+    feed.join()
+
+
+def test_clear_and_what_is_known() -> None:
+    """After `clear` rows can come again, and what was said of them is still true."""
+    frame = make_frame([make_trade(i) for i in range(1, 4)])
+    frame.amend([cancel(2)], received_ns=NOW)
+    frame.clear()
+    frame.extend([make_trade(2), make_trade(3)], received_ns=NOW)
+    assert frame.df["amended"].tolist() == ["canceled", ""]
+    assert (frame.epoch, frame.position, frame.stats.duplicates) == (2, 5, 0)
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt, once, at the n-th line that is run in `alpaca_nb/data`.
+
+    Not at a `with`: there the interpreter sees to it that no signal comes between taking
+    a lock and giving it back.
+    """
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+        self.struck = False
+
+    def __enter__(self) -> _Interrupt:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: Any, event: str, arg: Any) -> Any:
+        if "alpaca_nb/data/" not in frame.f_code.co_filename.replace("\\", "/"):
+            return None
+        code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and not code.lstrip().startswith("with "):
+            self._left -= 1
+            if self._left < 0 and not self.struck:
+                self.struck = True
+                raise KeyboardInterrupt
+        return self._trace
+
+
+def _state(frame: LiveFrame) -> str:
+    """All that a reader can see."""
+    parts = (frame.snapshot(), frame.latest_rows())
+    values = [part[column.name].tolist() for part in parts for column in part.columns]
+    log = frame._rules.known.log._amendments
+    return repr((values, log, frame.position, frame.snapshot().tally))
+
+
+@pytest.mark.parametrize("channel", ["trades", "bars"])
+@pytest.mark.parametrize("action", ["read", "fill", "amend"])
+def test_an_interrupt_anywhere_leaves_all_or_nothing(channel: str, action: str) -> None:
+    """Ctrl-C at any line of a write, a fill or an amendment: it happened whole, or not at all.
+
+    Rows that were handed in are written by the next reader, so there all is done in the end.
+    """
+
+    def make(i: int) -> Any:
+        if channel == "trades":
+            return make_trade(i)
+        return Bar(
+            symbol="AAPL", open=i, high=i, low=i, close=i, volume=i, timestamp=NOW + i % 1_000
+        )
+
+    def say(i: int) -> Any:
+        if channel == "trades":
+            return cancel(i)
+        return UpdatedBar(**structs.asdict(make(1_000 + i)))
+
+    def start() -> LiveFrame:
+        frame = LiveFrame(channel, "*", maxlen=7, clock=ManualClock(NOW))
+        frame.extend([make(i) for i in (1, 2, 3, 8, 9)], received_ns=NOW)
+        frame.amend([say(4), say(2)], received_ns=NOW)
+        if action == "read":
+            frame.extend([make(i) for i in (9, 4, 10, 2)], received_ns=NOW)
+        return frame
+
+    def act(frame: LiveFrame) -> None:
+        if action == "read":
+            frame.snapshot()
+        elif action == "fill":
+            frame.fill([make(i) for i in range(1, 9)], received_ns=NOW)
+        else:
+            frame.amend([say(i) for i in (1, 5, 9)], received_ns=NOW)
+
+    before, after, line, seen = _state(start()), start(), 0, set()
+    act(after)
+    done = _state(after)
+    while True:
+        frame = start()
+        with _Interrupt(line) as interrupt, contextlib.suppress(KeyboardInterrupt):
+            act(frame)
+        if not interrupt.struck:
+            break
+        state = _state(frame)
+        assert state in (before, done), line
+        seen.add(state == done)
+        position = frame.position
+        frame.extend([make(100)], received_ns=NOW)
+        assert frame.position == position + 1
+        line += 1
+    assert line > 50
+    assert seen == ({True} if action == "read" else {False, True})
+
+
 # -- statistics --------------------------------------------------------------------------
 
 
@@ -412,6 +609,27 @@ def test_no_lag_for_recordings_and_bars() -> None:
     bar = Bar(symbol="AAPL", open=1, high=1, low=1, close=1, volume=1, timestamp=NOW - SECOND)
     bars.extend([bar], received_ns=NOW)
     assert bars.stats.lag_s is None
+
+
+async def test_filled_rows_are_no_part_of_rate_and_lag() -> None:
+    """Rows from history came at once and late; the stream's own pace and lag are told."""
+    clock = ManualClock(NOW)
+    frame = LiveFrame("trades", "AAPL", clock=clock)
+    await clock.advance(100)
+    start = clock.now_ns()
+    for i in range(20):
+        at = start - (20 - i) * SECOND // 2
+        frame.extend([make_trade(i, timestamp=at - 40_000_000)], received_ns=at)
+    before = frame.stats
+    history = [make_trade(100 + i, timestamp=start - 40 * SECOND + i) for i in range(500)]
+    history += [make_trade(1_000 + i, timestamp=start - SECOND + i) for i in range(500)]
+    assert frame.fill(history, received_ns=start).added == 1_000
+    stats = frame.stats
+    assert (stats.rate, stats.lag_s) == (before.rate, before.lag_s) == (2, pytest.approx(0.04))
+    assert (stats.rows, stats.backfilled, stats.last_received_ns) == (1_020, 1_000, start)
+    only = LiveFrame("trades", "AAPL", clock=clock)
+    only.fill(history, received_ns=start)
+    assert (only.stats.rate, only.stats.lag_s) == (0.0, None)
 
 
 def test_status() -> None:
