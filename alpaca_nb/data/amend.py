@@ -261,7 +261,7 @@ class TradeBook:
 
     def add(self, notice: Notice) -> set[TradeKey]:
         """Take in a word; returns all the names of the trade it concerns."""
-        concerned = set(self._chain(notice.key))
+        concerned = {notice.key, *self._chain(notice.key)}
         if notice.terms is None:
             self._add_end(notice)
         else:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.view.delta import Cursor, Delta, keyed, start_of, tape
-from alpaca_nb.wire.messages import Quote, Trade
+from alpaca_nb.wire.messages import CancelError, Quote, Trade
 
 _WRITER = runpy.run_path(str(Path(__file__).with_name("write_fixtures.py")))
 fixtures, FOLDER = _WRITER["fixtures"], _WRITER["FOLDER"]
@@ -136,6 +137,48 @@ def test_a_new_epoch_starts_again() -> None:
         assert again is not None
         assert again.kind == "snapshot"
         assert again.header["categories"]["symbol"] == {"from": 0, "names": ["F"]}
+
+
+def test_an_epoch_that_keeps_its_strings_is_told_whole() -> None:
+    """After a fill or an amendment codes mean what they did, and yet all of it is told again."""
+    frame = filled("trades", trade("AAPL", 1, trade_id=1), trade("MSFT", 2, trade_id=2))
+    first = tape(frame.snapshot(), None)
+    assert first is not None
+    late = structs.replace(trade("SPY", 3, trade_id=3), timestamp=T0 - 1)
+    frame.fill([late], received_ns=T0)
+    second = tape(frame.snapshot(), first.cursor)
+    assert second is not None
+    assert (second.kind, second.header["base"], second.header["position"]) == ("snapshot", 0, 3)
+    assert columns(second)["price"] == [3, 1, 2]
+    names = {"from": 0, "names": ["AAPL", "MSFT", "SPY"]}
+    assert second.header["categories"]["symbol"] == names
+    gone = CancelError(symbol="MSFT", trade_id=2, price=2.0, size=100, action="C", timestamp=T0)
+    frame.amend([gone], received_ns=T0)
+    third = tape(frame.snapshot(), second.cursor)
+    assert third is not None
+    assert (third.kind, third.skipped, third.header["position"]) == ("snapshot", 0, 3)
+    assert columns(third)["amended"] == [0, 0, 2]
+    assert third.header["categories"]["symbol"] == names
+    frame.extend([trade("AAPL", 4)], received_ns=T0)
+    fourth = tape(frame.snapshot(), third.cursor)
+    assert fourth is not None
+    assert (fourth.kind, fourth.header["base"], columns(fourth)["price"]) == ("delta", 3, [4])
+    assert fourth.header["categories"] == {}
+
+
+def test_a_keyed_view_starts_again_after_a_fill() -> None:
+    """The newest rows come as a snapshot, and deltas go on from there."""
+    frame = filled("quotes", quote("AAPL", 1), quote("MSFT", 2, at=T0 + 9))
+    first = keyed_of(frame, None)
+    assert first is not None
+    frame.fill([quote("AAPL", 3, at=T0 + 5)], received_ns=T0)
+    second = keyed_of(frame, first.cursor)
+    assert second is not None
+    assert (second.kind, columns(second)["bid_price"]) == ("snapshot", [3, 2])
+    frame.extend([quote("MSFT", 4, at=T0 + 10)], received_ns=T0)
+    third = keyed_of(frame, second.cursor)
+    assert third is not None
+    assert (third.kind, columns(third)["bid_price"], third.skipped) == ("delta", [4], 0)
 
 
 def test_only_new_strings_travel() -> None:
