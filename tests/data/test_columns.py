@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alpaca_nb.data.columns import (
+    Change,
     Column,
     ColumnStore,
     Kind,
@@ -22,6 +24,7 @@ from alpaca_nb.data.columns import (
     Tally,
     Vocabulary,
     columns_of,
+    group,
 )
 from alpaca_nb.wire.messages import CHANNELS, Bar, Quote, Trade
 
@@ -371,6 +374,77 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+# -- changes of what is held -------------------------------------------------------------
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    held=st.integers(0, 30),
+    at=st.lists(st.integers(0, 30), max_size=20),
+    changed=st.sets(st.integers(0, 29), max_size=5),
+    maxlen=st.integers(1, 60),
+    after=st.integers(0, 20),
+)
+def test_changes_like_a_list(
+    held: int, at: list[int], changed: set[int], maxlen: int, after: int
+) -> None:
+    """Rows put in between and rows replaced are those of a plain list, of which the end is kept.
+
+    Nothing is seen before it is published, and older snapshots stay as they are.
+    """
+    rows = [make_row(i, f"S{i % 7}") for i in range(held)]
+    store, latest = make_store(rows, maxlen=maxlen), LatestRows(COLUMNS)
+    if rows:
+        latest.update(encode(store, rows), position=0, late=False)
+    before = store.snapshot()
+    rows = rows_of(before)
+    places = sorted(min(i, len(rows)) for i in at)
+    new = [make_row(1_000 + i, f"N{i}") for i in range(len(places))]
+    replaced = {i: make_row(2_000 + i, rows[i][1]) for i in changed if i < len(rows)}
+    change = Change(
+        new=encode(store, new),
+        at=np.array(places, np.intp),
+        rows=np.array(list(replaced), np.intp),
+        values=encode(store, list(replaced.values())),
+    )
+    placed = change.placed(before, maxlen=maxlen)
+    snapshot = store.changed(change, placed, tally=before.tally.plus(filled=1))
+    assert store.snapshot() is before
+    store.publish(snapshot)
+    merged: list[tuple[Row, bool]] = []
+    for i in range(len(rows) + 1):
+        merged += [(row, True) for row, place in zip(new, places, strict=True) if place == i]
+        if i < len(rows):
+            merged.append((replaced.get(i, rows[i]), False))
+    kept = merged[-maxlen:]
+    added = sum(is_new for _, is_new in kept)
+    dropped = len(rows) - sum(not is_new for _, is_new in kept)
+    assert rows_of(snapshot) == [row for row, _ in kept]
+    assert (snapshot.first, snapshot.last) == (before.first + dropped, before.last + added)
+    assert snapshot.dropped == before.dropped + dropped
+    assert (snapshot.epoch, snapshot.tally.filled) == (before.epoch + 1, 1)
+    assert placed.unfit == len(new) - added
+    more = [make_row(3_000 + i) for i in range(after)]
+    store.append(encode(store, more))
+    assert rows_of(store.snapshot()) == ([row for row, _ in kept] + more)[-maxlen:]
+    assert rows_of(before) == rows
+    assert rows_of(snapshot) == [row for row, _ in kept]
+
+
+def test_a_change_of_values_shares_what_stays() -> None:
+    """Columns of which no value changes are not copied."""
+    store = make_store([make_row(i) for i in range(10)])
+    before = store.snapshot()
+    values = [values[[3]].copy() for values in (before[column.name] for column in COLUMNS)]
+    values[2] = np.array([99.0])
+    nothing = encode(store, [])
+    change = Change(nothing, np.empty(0, np.intp), np.array([3]), values)
+    after = store.changed(change, change.placed(before, maxlen=1_000), tally=before.tally)
+    assert after["price"].tolist()[2:5] == [0.5, 99.0, 1.0]
+    shared = [c.name for c in COLUMNS if np.shares_memory(before[c.name], after[c.name])]
+    assert shared == ["timestamp", "symbol", "size", "trade_id", "conditions"]
+
+
 # -- DataFrames --------------------------------------------------------------------------
 
 
@@ -532,6 +606,38 @@ def test_latest(batches: list[tuple[list[int], bool]], asked: int) -> None:
     assert {row[1]: row for row in rows_of(changed)} == expected
     assert changed.last == max(position, asked)
     assert (np.diff(changed["symbol"].astype(int)) > 0).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9))))
+def test_groups(rows: list[tuple[int, int]]) -> None:
+    """Rows by symbol: the last one, the time stamps' ends, and whether they rise."""
+    groups = group(
+        np.array([symbol for symbol, _ in rows], np.int8), np.array([t for _, t in rows], np.int64)
+    )
+    times = {symbol: [t for each, t in rows if each == symbol] for symbol, _ in sorted(rows)}
+    assert groups.symbols.tolist() == list(times)
+    assert groups.oldest.tolist() == [min(each) for each in times.values()]
+    assert groups.newest.tolist() == [max(each) for each in times.values()]
+    assert groups.last.tolist() == [
+        max(i for i, row in enumerate(rows) if row[0] == symbol) for symbol in times
+    ]
+    rising = all(a < b for each in times.values() for a, b in itertools.pairwise(each))
+    assert groups.ascending == rising
+
+
+def test_the_newest_time_of_each_symbol() -> None:
+    """The highest time stamp a symbol ever had, whatever came last, and none before the first."""
+    store, latest = make_store(), LatestRows(COLUMNS)
+    arrays = encode(store, [make_row(5, "A"), make_row(3, "A"), make_row(4, "B")])
+    groups = group(arrays[1], arrays[0])
+    assert (latest.newest(groups) < 0).all()
+    latest.update(arrays, position=0, late=False, groups=groups)
+    expected = [make_row(5)[0], make_row(4)[0]]
+    assert latest.newest(groups).tolist() == expected
+    assert latest.since(0, of=store.snapshot())["timestamp"].tolist() == [
+        make_row(3)[0],
+        expected[1],
+    ]
 
 
 def _last_per_symbol(rows: list[Row]) -> list[Row]:
