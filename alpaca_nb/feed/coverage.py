@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alpaca_nb.clock import Clock
-from alpaca_nb.feed.repair import Repair
+from alpaca_nb.feed.repair import Repair, Time
 from alpaca_nb.feed.routes import Route, Routes
-from alpaca_nb.feed.seams import ExchangeAt
 from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import CHANNELS
 from alpaca_nb.wire.protocol import Subscriptions
@@ -22,14 +21,20 @@ class Coverage:
     """What the routes of one stream are being sent; used on the stream's loop."""
 
     def __init__(
-        self, routes: Routes, repair: Repair, exchange_at: ExchangeAt, clock: Clock
+        self,
+        routes: Routes,
+        repair: Repair,
+        time: Time,
+        clock: Clock,
     ) -> None:
         self._routes = routes
         self._repair = repair
-        self._exchange_at = exchange_at
+        self._exchange_at = time.exchange_at
+        self._newest_ns = time.newest_ns
         self._clock = clock
         # Taken as subscribed without an acknowledgement, at this machine's time.
         self._assumed: dict[tuple[str, str], int] = {}
+        self._unproven: set[Route] = set()
 
     def joined(self, route: Route, symbols: Iterable[str], sent: Subscriptions) -> None:
         """A route wants these too; those that the server sends already come at once."""
@@ -86,6 +91,19 @@ class Coverage:
         for name, symbols in added.items():
             self._assumed.update(((name, symbol), now_ns) for symbol in symbols)
 
+    @property
+    def unproven(self) -> bool:
+        """Whether the end of any loss is an estimate that the next frames will correct."""
+        return bool(self._unproven)
+
+    def came(self, exchange_ns: int) -> None:
+        """Take the time of a frame that has come."""
+        for route in list(self._unproven):
+            assert route.seams is not None
+            route.seams.came(exchange_ns)
+            if not route.seams.unproven:
+                self._unproven.discard(route)
+
     def look(self) -> None:
         """Believe the data where the server never acknowledges; called every second."""
         if not self._assumed:
@@ -107,6 +125,8 @@ class Coverage:
     def lost(self, reason: str, routes: Iterable[Route] | None = None) -> None:
         """Nothing comes any more, for all routes or for these."""
         self._assumed.clear()
+        # The frames of another connection prove nothing.
+        self._unproven.clear()
         for route in self._routes if routes is None else routes:
             self._lose(route, reason)
 
@@ -138,6 +158,7 @@ class Coverage:
             names = list(dict.fromkeys([*names, *seams.open]))
         ended = seams.confirm(names, now_ns=self._clock.now_ns(), exchange_at=self._exchange_at)
         if ended:
+            self._unproven.add(route)
             self._repair.add(route, ended)
 
     def _lose(self, route: Route, reason: str, symbols: Iterable[str] | None = None) -> None:
@@ -148,9 +169,14 @@ class Coverage:
             # Who wants all symbols has been getting those that occurred.
             route.seams.seen(table.slots)
 
+        # A connection carries messages in the order of their time, or nearly so: what is older
+        # than the newest of them has come, whichever symbol that one was of.
+        newest_ns = self._newest_ns()
+
         def last_ns(symbol: str) -> int | None:
             slot = table.slots.get(symbol)
-            return _exchange_ns(slot.pulse.last) if slot is not None else None
+            own_ns = _exchange_ns(slot.pulse.last) if slot is not None else None
+            return max((ns for ns in (own_ns, newest_ns) if ns is not None), default=None)
 
         route.seams.lose(
             reason,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SETTLE_S = 2.0
 """How long after a return a hole is asked for: so long the history may lag behind the stream."""
 
+_BEYOND_NS = 60 * 1_000_000_000
+"""How far beyond the return is asked for; what the stream brings as well is left out."""
 _WAITS_FOR_DATA = 3
 """How many times that long the first message after a return is waited for."""
 
@@ -69,8 +71,6 @@ class Time:
     """Seconds of the exchange in one of ours; 0 for a tape that knows no pace."""
     newest_ns: Callable[[], int | None]
     """The latest of the exchange's time stamps that was received."""
-    resumed_ns: Callable[[], int | None]
-    """The first of them on the present connection; None while there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,8 @@ class Repair:
         try:
             await self._fill(route, seams, gaps)
         except asyncio.CancelledError:
-            waiting = [gap for gap in gaps if gap in seams.unsettled]
+            numbers = {gap.number for gap in gaps}
+            waiting = [gap for gap in seams.unsettled if gap.number in numbers]
             seams.change(waiting, state="waiting", detail="The stream was stopped before.")
             raise
         except AlpacaError as error:
@@ -197,6 +198,8 @@ class Repair:
         assert frame is not None
         messages: list[Message[Any]] = []
         updates: dict[int, str] = {}
+        # What came on the stream before history was asked must be in it.
+        asked_ns = self._time.newest_ns() or 0
         by_symbol = {hole.symbol: hole for hole in holes}
         async for page in source.rest.history(
             route.channel.name,
@@ -219,7 +222,7 @@ class Repair:
             symbols=list(by_symbol),
             overlap=None
             if route.channel.name == "bars"
-            else (max(hole.back_ns for hole in holes), min(hole.end_ns for hole in holes)),
+            else (max(hole.back_ns for hole in holes), asked_ns),
         )
         return _Lacking(fill.unknown, fill.rows)
 
@@ -230,7 +233,7 @@ class Repair:
         it tells. A stream on which nothing comes is not waited for long.
         """
         time, tries = self._time, 0
-        while time.resumed_ns() is None and tries < _WAITS_FOR_DATA:
+        while not all(map(seams.is_proven, gaps)) and tries < _WAITS_FOR_DATA:
             await self._clock.sleep(self._settle_s)
             tries += 1
         tries = 0
@@ -243,15 +246,8 @@ class Repair:
                 raise RestError("Nothing has come since, so that the time of the loss is unknown.")
             await self._clock.sleep(self._retry_s[min(tries, len(self._retry_s) - 1)])
             tries += 1
-        resumed_ns = time.resumed_ns() or 0
         placed = [
-            replace(
-                gap,
-                start_ns=start_ns,
-                end_ns=max(end_ns, resumed_ns),
-                state="repairing",
-                detail="",
-            )
+            replace(gap, start_ns=start_ns, end_ns=end_ns, state="repairing", detail="")
             for gap, (start_ns, end_ns) in zip(gaps, known, strict=True)
         ]
         seams.note(placed)
@@ -268,11 +264,9 @@ class Repair:
         speed, is_bar = self._time.speed(), gap.channel == "bars"
         # A bar comes when its minute is over, and is named by its beginning.
         back_by_ns = round(LOOK_BACK_NS[gap.channel] * max(speed, 1.0))
-        start_ns = max(start_ns - back_by_ns, owed_ns - is_bar * _MINUTE_NS)
-        # What is asked for beyond the return should have come on the stream by now, or the two
-        # would race for it.
-        end_ns = back_ns + round(self._settle_s / 2 * speed * _SECOND_NS)
-        end_ns = max(end_ns, self._time.newest_ns() or 0)
+        start_ns = max(start_ns - back_by_ns, min(owed_ns - is_bar * _MINUTE_NS, start_ns))
+        # Up to what there is now: when the return was is an estimate, and may be too early.
+        end_ns = max(back_ns, self._time.newest_ns() or 0) + round(_BEYOND_NS * max(speed, 1.0))
         end_ns -= is_bar * _MINUTE_NS
         return _Hole(gap.symbol, max(start_ns, 0), back_ns, max(end_ns, start_ns, 0))
 

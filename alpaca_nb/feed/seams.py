@@ -25,6 +25,9 @@ ExchangeAt = Callable[[int], int | None]
 
 _NUMBERS = itertools.count(1)
 
+_PROVING_FRAMES = 5
+"""Frames after a return that tell its time; one alone may hold a trade reported late."""
+
 
 class Seams:
     """The losses of one route. Used on the stream's loop only."""
@@ -41,6 +44,8 @@ class Seams:
         self._covered: dict[str, int] = {}
         # By number, in this machine's time: where a loss begins at which nothing had come.
         self._began: dict[int, int] = {}
+        # By number: for how many more frames the end of a loss is looked for in their time.
+        self._unproven: dict[int, int] = {}
 
     @property
     def unsettled(self) -> list[Gap]:
@@ -88,8 +93,29 @@ class Seams:
                 known_ns = exchange_at(now_ns)
                 end_ns = now_ns if known_ns is None else max(known_ns, gap.start_ns)
                 ended.append(replace(gap, end_ns=end_ns, state="repairing", back_ns=now_ns))
+        self._unproven.update((gap.number, _PROVING_FRAMES) for gap in ended)
         self.note(ended)
         return ended
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the end of any loss is an estimate still."""
+        return bool(self._unproven)
+
+    def came(self, exchange_ns: int) -> None:
+        """Take the time of a frame that has come: what was lost before it ends no later."""
+        for number, frames in list(self._unproven.items()):
+            gap = self._over.get(number)
+            if gap is not None and gap.end_ns is not None and gap.end_ns < exchange_ns:
+                self._over[number] = replace(gap, end_ns=exchange_ns)
+            if frames > 1:
+                self._unproven[number] = frames - 1
+            else:
+                del self._unproven[number]
+
+    def is_proven(self, gap: Gap) -> bool:
+        """Whether frames that came since have told when the loss was over."""
+        return self._unproven.get(gap.number, 0) < _PROVING_FRAMES
 
     def seen(self, symbols: Iterable[str]) -> None:
         """Note that these have been coming as part of all symbols ("*")."""
@@ -111,7 +137,8 @@ class Seams:
     ) -> None:
         """Note that these (None: all) come no more; a loss that lasts already goes on.
 
-        `last_ns` gives the exchange's time of a symbol's last message, None without one.
+        `last_ns` gives the exchange's time up to which all of a symbol has come; None while
+        that is unknown.
         """
         begun = []
         for symbol in list(self._since) if symbols is None else symbols:
@@ -119,11 +146,11 @@ class Seams:
             if since_ns is None or symbol in self._open:
                 continue
             number = next(_NUMBERS)
-            # Silence since it was confirmed is no loss: all that came until then is here.
-            known = [each for each in (last_ns(symbol), exchange_at(since_ns)) if each is not None]
-            if not known:
-                self._began[number] = since_ns
-            start_ns = max(known, default=since_ns)
+            start_ns = last_ns(symbol)
+            if start_ns is None:
+                start_ns = exchange_at(since_ns)
+            if start_ns is None:
+                self._began[number] = start_ns = since_ns
             gap = Gap(
                 number=number,
                 channel=self._channel,
@@ -151,6 +178,7 @@ class Seams:
     def bounds(self, gap: Gap, exchange_at: ExchangeAt) -> tuple[int, int] | None:
         """Between which of the exchange's times rows are missing; None while that is unknown."""
         began_ns, back_ns = self._began.get(gap.number), gap.back_ns
+        gap = self._over.get(gap.number, gap)  # its end may have been corrected since
         assert gap.end_ns is not None
         if back_ns is None or exchange_at(back_ns) is None:
             return None
@@ -182,6 +210,7 @@ class Seams:
             if gap.state in ("repaired", "missed"):
                 self._over.pop(gap.number, None)
                 self._began.pop(gap.number, None)
+                self._unproven.pop(gap.number, None)
             else:
                 self._over[gap.number] = gap
             if gap.end_ns is not None:
@@ -190,7 +219,7 @@ class Seams:
             self._put(changed)
 
     def change(self, gaps: Iterable[Gap], **changes: Any) -> list[Gap]:
-        """Make the same change to several losses; returns them as they are then."""
-        changed = [replace(gap, **changes) for gap in gaps]
+        """Make the same change to several losses, as they are now; returns them."""
+        changed = [replace(self._over.get(gap.number, gap), **changes) for gap in gaps]
         self.note(changed)
         return changed

@@ -174,13 +174,12 @@ class Stream:
         self._rest: RestClient | None = None
         time = Time(
             exchange_at=self._exchange_at,
-            now_ns=self._meter.exchange_now_ns,
+            now_ns=self._exchange_now_ns,
             speed=self._pace,
             newest_ns=lambda: self._meter.newest_ns,
-            resumed_ns=lambda: self._resumed_ns,
         )
         self._repair = Repair(self._source, time, clock, settle_s=settle_s)
-        self._coverage = Coverage(self._routes, self._repair, self._exchange_at, clock)
+        self._coverage = Coverage(self._routes, self._repair, time, clock)
         self._watch = Watch(
             self._routes,
             self._source,
@@ -191,6 +190,7 @@ class Stream:
             on_mute=self._on_mute,
             on_sweep=self._coverage.look,
             on_server_time=self._meter.note_server_time,
+            on_exchange_time=self._note_exchange_time,
             sweep_s=sweep_s,
         )
         self._watch.feed = endpoint.feed
@@ -210,7 +210,7 @@ class Stream:
         self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
         self._data_flowed = False
-        self._resumed_ns: int | None = None
+        self._told: tuple[int, int] | None = None
         self._given_up = False
         self._was_up = False
         self._reconnects = 0
@@ -442,7 +442,6 @@ class Stream:
     async def _one_connection(self, patience: _Patience) -> StreamError:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
-        self._resumed_ns = None
         self._given_up = False
         self._protocol.reset()
         self._signals = asyncio.Queue()
@@ -620,9 +619,10 @@ class Stream:
         received_ns = self._clock.now_ns()
         self._data_flowed = True
         self._attempts = 0
-        self._meter.count(len(messages), received_ns, _exchange_ns(messages[-1]))
-        if self._resumed_ns is None:
-            self._resumed_ns = _exchange_ns(messages[0])
+        exchange_ns = _exchange_ns(messages[-1])
+        self._meter.count(len(messages), received_ns, exchange_ns)
+        if exchange_ns is not None and self._coverage.unproven:
+            self._coverage.came(exchange_ns)
         tables = self._routes.tables
         parcels: dict[Route, list[Message[Any]]] = {}
         for message in messages:
@@ -769,8 +769,19 @@ class Stream:
     def _pace(self) -> float:
         return 1.0 if self._speed is None else self._speed
 
-    def _exchange_at(self, local_ns: int) -> int | None:
+    def _note_exchange_time(self, exchange_ns: int) -> None:
+        self._told = exchange_ns, self._clock.now_ns()
+
+    def _exchange_now_ns(self) -> int | None:
+        """The exchange's time; on a tape of which nothing has come, what its REST clock told."""
         now_ns = self._meter.exchange_now_ns()
+        if now_ns is not None or self._told is None:
+            return now_ns
+        exchange_ns, local_ns = self._told
+        return exchange_ns + round((self._clock.now_ns() - local_ns) * self._pace())
+
+    def _exchange_at(self, local_ns: int) -> int | None:
+        now_ns = self._exchange_now_ns()
         if now_ns is None:
             return None
         if self._speed == 0:

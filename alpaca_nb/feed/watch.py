@@ -55,6 +55,7 @@ class Watch:
         on_mute: Callable[[str], None],
         on_sweep: Callable[[], None],
         on_server_time: Callable[[int, int, int], None],
+        on_exchange_time: Callable[[int], None],
         sweep_s: float = SWEEP_S,
     ) -> None:
         self._routes = routes
@@ -66,6 +67,7 @@ class Watch:
         self._on_mute = on_mute
         self._on_sweep = on_sweep
         self._on_server_time = on_server_time
+        self._on_exchange_time = on_exchange_time
         self._sweep_s = sweep_s
         self.calendar = TradingCalendar()
         self.feed = ""
@@ -136,7 +138,8 @@ class Watch:
         finally:
             if source.rest.server_time is not None:
                 self._on_server_time(*source.rest.server_time)
-        self.calendar.note_clock(payload, self._clock.now_ns())
+        if self.calendar.note_clock(payload, self._clock.now_ns()):
+            self._on_exchange_time(time_ns(payload["timestamp"]))
 
     async def _check(self, silent: list[Pulse]) -> None:
         source = self._source()

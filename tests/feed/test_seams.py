@@ -55,20 +55,31 @@ def test_a_loss_begins_with_the_last_message_and_ends_with_the_confirmation() ->
     assert book.only.rows == 3
 
 
-def test_what_never_came_was_not_lost() -> None:
-    """A symbol that was never confirmed has no loss."""
+def test_what_never_began_was_not_lost() -> None:
+    """A symbol that the server was never asked for has no loss."""
     book = Book()
     book.seams.lose("Cut.", last_ns=nothing, now_ns=200, exchange_at=an_hour_later)
     assert book.gaps == {}
 
 
-def test_silence_before_the_loss_is_no_part_of_it() -> None:
-    """What was confirmed later than its last message is lost from the confirmation on."""
+def test_what_was_asked_for_and_never_came_is_lost() -> None:
+    """From the moment the server is asked, what it does not send is missing."""
     book = Book()
-    book.seams.confirm(["AAPL"], now_ns=100, exchange_at=an_hour_later)
-    long_ago = an_hour_later(50)
-    book.seams.lose("Cut.", last_ns=lambda _: long_ago, now_ns=200, exchange_at=an_hour_later)
+    book.seams.ask(["AAPL"], now_ns=100)
+    book.seams.lose("Cut.", last_ns=nothing, now_ns=200, exchange_at=an_hour_later)
     assert book.only.start_ns == an_hour_later(100)
+
+
+def test_what_is_refused_is_not_owed() -> None:
+    """A refusal ends a loss for good, and nothing more is lost of that symbol."""
+    book = Book()
+    book.seams.ask(["AAPL", "MSFT"], now_ns=100)
+    book.seams.lose("Cut.", last_ns=nothing, now_ns=200, exchange_at=an_hour_later)
+    book.seams.refuse(["AAPL"], "No place.", now_ns=300)
+    states = {gap.symbol: (gap.state, gap.detail) for gap in book.gaps.values()}
+    assert states == {"AAPL": ("missed", "No place."), "MSFT": ("open", "")}
+    book.seams.lose("Cut.", last_ns=nothing, now_ns=400, exchange_at=an_hour_later)
+    assert len(book.gaps) == 2
 
 
 def test_a_loss_that_lasts_goes_on() -> None:
