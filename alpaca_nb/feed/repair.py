@@ -165,7 +165,7 @@ class Repair:
             if isinstance(source, str):
                 raise RestError(source)
             try:
-                holes = self._holes(seams, gaps)
+                holes = self._holes(route, seams, gaps)
                 lacking = await self._ask(route, source, holes)
             except RecentDataError as error:
                 gaps = await self._wait_until_old(seams, gaps, error)
@@ -182,8 +182,8 @@ class Repair:
             gaps = await self._wait(
                 seams, gaps, behind - 1, "The history has not caught up with the stream yet."
             )
-        for hole in holes:
-            seams.cover(hole.symbol, hole.end_ns)
+        for symbol, until_ns in lacking.newest_ns.items():
+            seams.cover(symbol, until_ns)
         told = ""
         if lacking.unknown:
             told = f"The history lacks {lacking.unknown} of the rows the stream brought."
@@ -197,6 +197,7 @@ class Repair:
         frame = route.frame
         assert frame is not None
         messages: list[Message[Any]] = []
+        newest_ns: dict[str, int] = {}
         updates: dict[int, str] = {}
         # What came on the stream before history was asked must be in it.
         asked_ns = self._time.newest_ns() or 0
@@ -209,9 +210,10 @@ class Repair:
             feed=source.feed,
         ):
             for i, message in enumerate(page.messages):
-                hole = by_symbol.get(message.symbol)
-                if hole is None or not hole.start_ns <= time_ns(message.timestamp) <= hole.end_ns:
+                hole, at_ns = by_symbol.get(message.symbol), time_ns(message.timestamp)
+                if hole is None or not hole.start_ns <= at_ns <= hole.end_ns:
                     continue
+                newest_ns[message.symbol] = max(at_ns, newest_ns.get(message.symbol, 0))
                 if i in page.updates:
                     updates[len(messages)] = page.updates[i]
                 messages.append(message)
@@ -224,7 +226,7 @@ class Repair:
             if route.channel.name == "bars"
             else (max(hole.back_ns for hole in holes), asked_ns),
         )
-        return _Lacking(fill.unknown, fill.rows)
+        return _Lacking(fill.unknown, fill.rows, newest_ns)
 
     async def _place(self, seams: Seams, gaps: Sequence[Gap]) -> list[Gap]:
         """Give the losses their bounds in the exchange's time; waits until that is known.
@@ -253,9 +255,15 @@ class Repair:
         seams.note(placed)
         return placed
 
-    def _holes(self, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
-        exchange_at = self._time.exchange_at
-        return [self._hole(gap, seams.owed_from(gap.symbol, exchange_at)) for gap in gaps]
+    def _holes(self, route: Route, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
+        exchange_at, first_ns = self._time.exchange_at, _first_ns(route)
+        return [
+            self._hole(
+                gap,
+                seams.owed_from(gap.symbol, exchange_at) if first_ns is None else first_ns,
+            )
+            for gap in gaps
+        ]
 
     def _hole(self, gap: Gap, owed_ns: int) -> _Hole:
         """What to ask for so that nothing of a loss is left out."""
@@ -297,6 +305,13 @@ class Repair:
         return waiting
 
 
+def _first_ns(route: Route) -> int | None:
+    """The time stamp with which a frame begins; nothing from before is looked back for."""
+    assert route.frame is not None
+    times = route.frame.snapshot()["timestamp"]
+    return int(times[0]) if len(times) else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Hole:
     """What is asked for of one symbol, in the exchange's time, both ends included."""
@@ -314,3 +329,5 @@ class _Lacking:
     """Rows of the stream that the history should have and has not."""
     rows: Mapping[str, int]
     """Rows that were filled in, by symbol."""
+    newest_ns: Mapping[str, int]
+    """The latest time stamp that history has, by symbol."""

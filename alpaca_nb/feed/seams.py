@@ -213,8 +213,10 @@ class Seams:
                 self._unproven.pop(gap.number, None)
             else:
                 self._over[gap.number] = gap
-            if gap.end_ns is not None:
-                self.cover(gap.symbol, gap.end_ns)
+            if gap.state in ("waiting", "missed") and gap.end_ns not in (None, gap.back_ns):
+                # Not where the end is told in this machine's time for want of a better one; and
+                # of what was repaired, the history knows better than the estimate.
+                self.cover(gap.symbol, gap.end_ns or 0)
         if changed:
             self._put(changed)
 
