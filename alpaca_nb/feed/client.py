@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from alpaca_nb.feed.queues import Queue
-    from alpaca_nb.feed.rest import LatestQuote, RestClient
+    from alpaca_nb.feed.rest import LatestBar, LatestQuote, LatestTrade, RestClient
 
 Codec = Literal["msgpack", "json"]
 
@@ -54,7 +54,8 @@ class _Subscribed:
 
     handler: Handler
     route: Route
-    queue: Queue
+    queue: Queue | None
+    """Its own, or None for the client's."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -115,6 +116,8 @@ class StreamClient:
             policy=handler_policy, limit=handler_limit, log=self.log, on_full=self._on_full
         )
         self._handler_gaps = GapLog()
+        # News of losses never overtake each other, whatever the policy for messages.
+        self._gap_queue = self._handlers.make_queue("drop_oldest")
         self.on_gap = on_gap
         # Made once to find bad options now and not in connect().
         self._make_stream()
@@ -216,7 +219,11 @@ class StreamClient:
         told = self.log.lines[-LOG_SHOWN:]
         lines = tuple(heapq.merge(status.log, told, key=lambda line: line.time_ns))
         return dataclasses.replace(
-            status, dropped=self.dropped, gaps=self._gap_counts, log=lines[-LOG_SHOWN:]
+            status,
+            dropped=self.dropped,
+            gaps=self._gap_counts,
+            log=lines[-LOG_SHOWN:],
+            logged=status.logged + self.log.version,
         )
 
     # -- reconnect settings, under the guide's names --
@@ -275,7 +282,8 @@ class StreamClient:
         check_handler(handler)
         kind = self.check_channel(channel)
         names = check_symbols(symbols)
-        queue = self._handlers.make_queue(policy, limit)
+        own = policy is not None or limit is not None
+        queue = self._handlers.make_queue(policy, limit) if own else None
         with self._lock:
             subscribed = self._find(kind, handler)
             if subscribed is None:
@@ -286,7 +294,7 @@ class StreamClient:
                 )
                 subscribed = _Subscribed(handler, route, queue)
                 self._subscribed.setdefault(kind.name, []).append(subscribed)
-            elif (policy or limit) and not _alike(queue, subscribed.queue):
+            elif queue is not None and not _alike(queue, subscribed.queue):
                 raise BadInputError(
                     f"This handler listens to {kind.name} with another policy or limit; "
                     "unsubscribe it first."
@@ -475,7 +483,7 @@ class StreamClient:
         return next((each for each in listening if each.handler == handler), None)
 
     def _deliver_to(
-        self, handler: Handler, queue: Queue
+        self, handler: Handler, queue: Queue | None
     ) -> Callable[[list[Message[Any]], int, Any], None]:
         def deliver(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
             self._handlers.push(handler, messages, queue)
@@ -505,7 +513,7 @@ class StreamClient:
         for text in _describe_gaps(gaps):
             self.log.add("stream", text)
         if self.on_gap is not None:
-            self._handlers.push(self.on_gap, gaps)  # type: ignore[arg-type]
+            self._handlers.push(self.on_gap, gaps, self._gap_queue)  # type: ignore[arg-type]
 
     @property
     def _gap_counts(self) -> GapCounts:
@@ -567,8 +575,8 @@ def _describe_gaps(gaps: Sequence[Gap]) -> list[str]:
     return lines
 
 
-def _alike(one: Queue, other: Queue) -> bool:
-    return (one.policy, one.limit) == (other.policy, other.limit)
+def _alike(one: Queue, other: Queue | None) -> bool:
+    return other is not None and (one.policy, one.limit) == (other.policy, other.limit)
 
 
 def _ended(status: StreamStatus | None) -> StreamStatus | None:
@@ -596,9 +604,11 @@ class _Stock:
     """What `api.stock` offers."""
 
     def __init__(self, rest: RestClient) -> None:
-        from alpaca_nb.feed.rest import LatestQuote
+        from alpaca_nb.feed.rest import LatestBar, LatestQuote, LatestTrade
 
         self.latest_quote: LatestQuote = LatestQuote(rest)
+        self.latest_trade: LatestTrade = LatestTrade(rest)
+        self.latest_bar: LatestBar = LatestBar(rest)
 
 
 class PyAlpacaAPI:
@@ -659,4 +669,4 @@ class PyAlpacaAPI:
         """Requests about stocks: `stock.latest_quote.get("AAPL")`."""
         from alpaca_nb.feed.rest import RestClient  # brings in an HTTP library; streams need none
 
-        return _Stock(RestClient(self._credentials))
+        return _Stock(RestClient(self._credentials, paper=self.api_paper))

@@ -318,7 +318,7 @@ class Stream:
             state=self._state,
             feed=self.endpoint.feed,
             origin=self._origin,
-            detail=self._describe(),
+            detail=self._detail,
             rate=meter.rate,
             lag_s=meter.lag_s,
             lag_p99_s=meter.lag_p99_s,
@@ -331,6 +331,7 @@ class Stream:
             market=self._watch.market,
             symbols=self._symbols_now(),
             log=self.log.lines[-LOG_SHOWN:],
+            logged=self.log.version,
             waits_s=None if ends_s is None else max(0.0, ends_s - self._clock.monotonic()),
         )
 
@@ -577,13 +578,6 @@ class Stream:
                 self.log.add("stream", text)
         self._state = state
         self._detail = detail
-
-    def _describe(self) -> str:
-        ends_s = self._patience_ends_s
-        if ends_s is None:
-            return self._detail
-        left_s = max(0.0, ends_s - self._clock.monotonic())
-        return f"{self._detail} Trying again for {left_s:.0f} s more."
 
     # -- frames in, frames out --
 

@@ -160,7 +160,10 @@ class Watch:
                 message = latest.get(pulse.symbol)
                 if message is None or pulse.count != before[pulse.symbol]:
                     continue
-                missed_ns = self._missed_ns(channel, pulse, time_ns(message.timestamp))
+                try:
+                    missed_ns = self._missed_ns(channel, pulse, time_ns(message.timestamp))
+                except ValueError:
+                    continue  # a time that is none proves nothing
                 if missed_ns > 0:
                     self._on_mute(
                         f"The connection was open and mute: {pulse.symbol} {pulse.channel} have "

@@ -242,6 +242,8 @@ def describe_stream(status: StreamStatus) -> str:
     """One line about a stream, without figures that change by themselves."""
     label = {"simulated": " (SIMULATED)", "replay": " (REPLAY)"}.get(status.origin, "")
     detail = f": {status.detail}" if status.detail else ""
+    if status.waits_s is not None:
+        detail += f" It is tried again for {status.waits_s:.0f} s more."
     return f"{status.feed}{label} {status.state}{detail}"
 
 
