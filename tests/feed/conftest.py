@@ -33,11 +33,13 @@ class FakeConnection:
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.said_goodbye = False
         self.paused = False
+        self.deaf = False
+        """Whether what the client sends has no effect."""
         self.protocol.start()
         self._deliver()
 
     async def send(self, data: bytes | str) -> None:
-        if not self._closed.done():
+        if not self._closed.done() and not self.deaf:
             self.protocol.receive(data)
             self._deliver()
 

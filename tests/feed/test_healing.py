@@ -111,8 +111,7 @@ def matrix(faults: Sequence[Fault]) -> list[tuple[str, Sequence[Planned], dict[s
 
 @pytest.mark.parametrize("faults", [CONNECTION, CONTENT, HISTORY], ids=["wire", "frames", "rest"])
 async def test_each_fault_heals_at_each_moment(faults: Sequence[Fault]) -> None:
-    """A fault at the handshake, at the login, before an acknowledgement, in the data or during
-    a repair leaves nothing wrong behind."""
+    """At the handshake, the login, an acknowledgement, in the data or during a repair."""
     assert await play_all(matrix(faults)) == []
 
 

@@ -19,11 +19,20 @@ from alpaca_nb.errors import (
     PlanError,
     StreamError,
 )
-from alpaca_nb.feed.routes import Route
+from alpaca_nb.feed.routes import Route, routes_into
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.feed.stream import ReconnectPolicy, Stream, stream_url
 from alpaca_nb.wire.endpoints import ENDPOINTS
-from alpaca_nb.wire.messages import Bar, Quote, Trade, find_channel
+from alpaca_nb.wire.messages import (
+    Bar,
+    CancelError,
+    Correction,
+    PriceBand,
+    Quote,
+    Status,
+    Trade,
+    find_channel,
+)
 
 Make = Callable[..., Stream]
 
@@ -156,8 +165,10 @@ async def test_a_taken_place_is_waited_for_on_the_same_connection(
     starting = asyncio.ensure_future(stream.start())
     await settle()
     assert stream.status.state == "waiting"
-    assert "for 120 s more" in stream.status.detail
+    assert "holds the only place" in stream.status.detail
+    assert stream.status.waits_s == 120
     await clock.advance(0.5)
+    assert stream.status.waits_s == 119.5
     await settle()
     assert stream.status.state == "waiting"
     await clock.advance(0.9)
@@ -167,6 +178,7 @@ async def test_a_taken_place_is_waited_for_on_the_same_connection(
     await starting
     assert len(server.connections) == 1
     assert stream.status.detail == ""
+    assert stream.status.waits_s is None
     await stream.stop()
 
 
@@ -437,3 +449,183 @@ def test_an_unknown_codec_is_refused(make_stream: Make) -> None:
     """The sentence names the two there are."""
     with pytest.raises(BadInputError, match="'msgpack' or 'json'"):
         make_stream(codec="xml")
+
+
+# -- subscriptions and losses ------------------------------------------------------------
+
+
+def framed(frame: LiveFrame) -> list[Route]:
+    return routes_into(frame, ENDPOINTS["iex"])
+
+
+async def test_a_frame_is_told_of_halts_bands_and_amendments(
+    make_stream: Make, server: Any, settle: Any
+) -> None:
+    """With trades come their corrections, halts and price bands; all of it is known by symbol."""
+    stream, frame = make_stream(), LiveFrame("trades", "GME")
+    for route in framed(frame):
+        stream.add(route)
+    await stream.start()
+    await settle()
+    assert server.last.protocol.subscriptions["statuses"] == {"GME"}
+    assert server.last.protocol.subscriptions["lulds"] == {"GME"}
+    server.last.send_data(
+        Trade[int](symbol="GME", price=20.0, size=5, trade_id=7, exchange="V", timestamp=10**18),
+        Trade[int](symbol="GME", price=21.0, size=5, trade_id=8, exchange="V", timestamp=10**18),
+        Status[int](symbol="GME", status_code="H", status_message="Halt", timestamp=10**18),
+        PriceBand[int](symbol="GME", limit_up=22.0, limit_down=18.0, timestamp=10**18),
+        CancelError[int](
+            symbol="GME", trade_id=7, exchange="V", price=20.0, size=5, action="C", timestamp=10**18
+        ),
+        Correction[int](
+            symbol="GME",
+            exchange="V",
+            original_trade_id=8,
+            original_price=21.0,
+            original_size=5,
+            corrected_trade_id=9,
+            corrected_price=20.5,
+            corrected_size=6,
+            timestamp=10**18,
+        ),
+    )
+    await settle()
+    assert frame.df["amended"].tolist() == ["canceled", "corrected"]
+    assert frame.df["price"].tolist() == [20.0, 20.5]
+    assert stream.status.halted == ("GME",)
+    (symbol,) = stream.status.symbols
+    assert (symbol.channel, symbol.trading.limit_up) == ("trades", 22.0)
+    for route in framed(frame):
+        stream.remove(route)
+    await stream.stop()
+
+
+async def test_halts_are_unsubscribed_with_the_last_frame(
+    make_stream: Make, server: Any, settle: Any
+) -> None:
+    """What only accompanies a frame goes when no frame has the symbol any more."""
+    stream = make_stream()
+    routes = [framed(LiveFrame(channel, "GME"))[0] for channel in ("quotes", "trades")]
+    for route in routes:
+        stream.add(route)
+    await stream.start()
+    await settle()
+    stream.remove(routes[0])
+    await settle()
+    assert server.last.protocol.subscriptions["lulds"] == {"GME"}
+    stream.remove(routes[1])
+    await settle()
+    assert server.last.protocol.subscriptions["lulds"] == set()
+    await stream.stop()
+
+
+async def test_frames_after_a_defect_in_the_stream_do_not_count(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any
+) -> None:
+    """What still arrives on a connection that was given up would hide where the loss begins."""
+    stream, frame = make_stream(), LiveFrame("quotes", "AAPL", clock=clock)
+    for route in framed(frame):
+        stream.add(route)
+    await stream.start()
+    await settle()
+    first_ns = clock.now_ns()
+    server.last.send_data(quote("AAPL", timestamp=first_ns))
+    await settle()
+    server.last.send_frame(b"\xc1")
+    later = server.last.protocol
+    later.send_data([quote("AAPL", timestamp=first_ns + 10**9)])
+    for data in later.data_to_send():
+        server.last.send_frame(data)
+    await settle()
+    (gap,) = frame.gaps.itertuples()
+    assert gap.start.value == first_ns
+    assert len(frame) == 1
+    await stream.stop()
+
+
+async def test_a_loss_before_the_acknowledgement_is_a_loss(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any
+) -> None:
+    """From the moment the server was asked, what does not come is missing."""
+    stream, frame = make_stream(), LiveFrame("quotes", "AAPL", clock=clock)
+    await stream.start()
+    server.last.deaf = True
+    for route in framed(frame):
+        stream.add(route)
+    await settle()
+    asked_ns = clock.now_ns()
+    await clock.advance(3)
+    server.last.drop()
+    await settle()
+    (gap,) = frame.gaps.itertuples()
+    assert (gap.start.value, gap.state) == (asked_ns, "open")
+    await stream.stop()
+
+
+async def test_what_is_refused_is_no_loss(make_stream: Make, server: Any, settle: Any) -> None:
+    """A symbol for which the plan has no place is refused, and nothing of it is missing."""
+    server.limit = 1
+    stream, frame = make_stream(), LiveFrame("quotes", ["AAPL", "MSFT"])
+    for route in framed(frame):
+        stream.add(route)
+    await stream.start()
+    await settle()
+    refused = {pair for pair, error in stream.refused.items() if error.code == 405}
+    assert refused == {("quotes", "MSFT")}
+    states = {each.symbol: each.subscription for each in stream.status.symbols}
+    assert states == {"AAPL": "confirmed", "MSFT": "refused"}
+    server.last.drop()
+    await settle()
+    assert frame.gaps["symbol"].tolist() == ["AAPL"]
+    await stream.stop()
+
+
+async def test_a_stream_that_is_stopped_with_a_hole_goes_on_with_it(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any
+) -> None:
+    """A repair that was under way when the stream was stopped is taken up by the next."""
+    stream, frame = make_stream(), LiveFrame("quotes", "AAPL", clock=clock)
+    routes = framed(frame)
+    for route in routes:
+        stream.add(route)
+    await stream.start()
+    await settle()
+    server.last.drop()
+    await settle()
+    await clock.advance(1)
+    await settle()
+    assert frame.gaps["state"].tolist() == ["repairing"]
+    for route in routes:
+        stream.remove(route, "Disconnected on request.")
+    await stream.stop()
+    assert frame.gaps["state"].tolist() == ["waiting", "open"]
+    other = make_stream()
+    for route in routes:
+        other.add(route)
+    await other.start()
+    await settle()
+    await clock.advance(10)
+    await settle()
+    # This server is not Alpaca's, and no REST address is known for it.
+    assert frame.gaps["state"].tolist() == ["missed", "missed"]
+    assert "ALPACA_NB_DATA_URL" in frame.gaps["detail"].iloc[0]
+    await other.stop()
+
+
+async def test_reading_pauses_for_whoever_needs_time(
+    make_stream: Make, server: Any, settle: Any
+) -> None:
+    """The socket is read again when the last who asked for a pause has resumed, also anew."""
+    stream = make_stream()
+    await stream.start()
+    stream.pause("one")
+    stream.pause("other")
+    await settle()
+    assert server.last.paused
+    stream.resume("one")
+    await settle()
+    assert server.last.paused
+    stream.resume("other")
+    await settle()
+    assert not server.last.paused
+    await stream.stop()
