@@ -109,7 +109,7 @@ class AsyncStreamClient:
         dropped and counted in `dropped`. Ends when the stream is stopped, or fails, then by
         raising its error. Leaving the loop unsubscribes.
         """
-        kind, names = self._client.check_channel(channel), set(check_symbols(symbols))
+        kind, names = self._client.check_channel(channel), dict.fromkeys(check_symbols(symbols))
         inbox = _Inbox(limit)
         route = Route(kind, inbox.put, names)
         stream, _ = self._client.attach()

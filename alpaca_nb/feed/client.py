@@ -301,7 +301,7 @@ class StreamClient:
                 )
             route = subscribed.route
             new = [name for name in names if name not in route.symbols]
-            route.symbols.update(new)
+            route.symbols.update(dict.fromkeys(new))
             if self._stream is not None:
                 self._stream.change(route, added=new)
 
@@ -313,22 +313,44 @@ class StreamClient:
             listening = self._subscribed.get(kind.name, [])
             for each in listening:
                 gone = [name for name in names if name in each.route.symbols]
-                each.route.symbols.difference_update(gone)
+                for name in gone:
+                    del each.route.symbols[name]
                 if gone and self._stream is not None:
                     self._stream.change(each.route, dropped=gone)
             self._subscribed[kind.name] = [each for each in listening if each.route.symbols]
 
-    def subscribe_quotes(self, symbols: str | Iterable[str], handler: Handler) -> None:
+    def subscribe_quotes(
+        self,
+        symbols: str | Iterable[str],
+        handler: Handler,
+        *,
+        policy: Policy | None = None,
+        limit: int | None = None,
+    ) -> None:
         """Call `handler` with a QuoteData for each quote; see `subscribe`."""
-        self.subscribe("quotes", symbols, handler)
+        self.subscribe("quotes", symbols, handler, policy=policy, limit=limit)
 
-    def subscribe_trades(self, symbols: str | Iterable[str], handler: Handler) -> None:
+    def subscribe_trades(
+        self,
+        symbols: str | Iterable[str],
+        handler: Handler,
+        *,
+        policy: Policy | None = None,
+        limit: int | None = None,
+    ) -> None:
         """Call `handler` with a TradeData for each trade; see `subscribe`."""
-        self.subscribe("trades", symbols, handler)
+        self.subscribe("trades", symbols, handler, policy=policy, limit=limit)
 
-    def subscribe_bars(self, symbols: str | Iterable[str], handler: Handler) -> None:
+    def subscribe_bars(
+        self,
+        symbols: str | Iterable[str],
+        handler: Handler,
+        *,
+        policy: Policy | None = None,
+        limit: int | None = None,
+    ) -> None:
         """Call `handler` with a BarData for each minute bar; see `subscribe`."""
-        self.subscribe("bars", symbols, handler)
+        self.subscribe("bars", symbols, handler, policy=policy, limit=limit)
 
     def unsubscribe_quotes(self, symbols: str | Iterable[str]) -> None:
         """Take these symbols away from all quote handlers."""
@@ -374,9 +396,10 @@ class StreamClient:
             if framed is None:
                 raise BadInputError("This frame is closed, or belongs to another client.")
             for route in framed.routes:
-                added, dropped = set(names) - route.symbols, route.symbols - set(names)
-                route.symbols.update(added)
-                route.symbols.difference_update(dropped)
+                wanted = dict.fromkeys(names)
+                added = [name for name in names if name not in route.symbols]
+                dropped = [name for name in route.symbols if name not in wanted]
+                route.symbols = wanted
                 if self._stream is not None:
                     self._stream.change(route, added=added, dropped=dropped)
             frame.symbols = names

@@ -367,7 +367,8 @@ def _failure(answer: _Answer, credentials: Credentials) -> RestError:
     if answer.problem:
         return RestError(f"The answer of {answer.where} is no use: {answer.problem}.")
     code, said = _words(answer.body)
-    said = credentials.without_keys(said)
+    # Before it is cut: half a key would not be found.
+    said = credentials.without_keys(said)[:200]
     told = f"{answer.where} answered HTTP {status}" + (f" ({said})" if said else "")
     if _RECENT in said.lower() or (status == 403 and code == _RECENT_CODE):
         return RecentDataError(
@@ -386,7 +387,7 @@ def _words(body: bytes) -> tuple[object, str]:
         told = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, ""
-    return told.get("code"), " ".join(str(told.get("message", "")).split())[:200]
+    return told.get("code"), " ".join(str(told.get("message", "")).split())
 
 
 def _reason(error: BaseException) -> str:

@@ -32,7 +32,8 @@ class Route:
 
     channel: Channel
     deliver: Deliver
-    symbols: set[str] = field(default_factory=set)
+    symbols: dict[str, None] = field(default_factory=dict)
+    """A set that keeps its order: who was wanted first gets the plan's last places."""
     frame: LiveFrame | None = None
     """The frame that it fills."""
     seams: Seams | None = None
@@ -65,8 +66,12 @@ def routes_into(
     channel, symbols = CHANNELS[frame.channel], frame.symbols
     amending = [CHANNELS[name] for name in _AMENDED_BY.get(frame.channel, ())]
     return [
-        Route(channel, extend, set(symbols), frame, Seams(channel.name, put_gaps)),
-        *(Route(each, amend, set(symbols)) for each in amending if each in endpoint.channels),
+        Route(channel, extend, dict.fromkeys(symbols), frame, Seams(channel.name, put_gaps)),
+        *(
+            Route(each, amend, dict.fromkeys(symbols))
+            for each in amending
+            if each in endpoint.channels
+        ),
     ]
 
 

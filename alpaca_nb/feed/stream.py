@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections import Counter, deque
+from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,15 +149,11 @@ class Stream:
         self._connect = connect
         self._clock = clock
         self._uniform = uniform
-        self._headers = {"Content-Type": self._codec.content_type}
+        self._headers: Mapping[str, str] = {"Content-Type": self._codec.content_type}
+        if header_auth:
+            self._headers = ChainMap({**self._headers}, credentials.headers)  # type: ignore[arg-type]
         self._credentials = credentials
-        self._header_auth = header_auth
-        self._protocol = ClientProtocol(
-            self._codec,
-            key=credentials.key.reveal(),
-            secret=credentials.secret.reveal(),
-            header_auth=header_auth,
-        )
+        self._protocol = ClientProtocol(self._codec, credentials, header_auth=header_auth)
         self.log = OutputLog(clock=clock)
         """What happened to the connection, for people to read."""
         self.trading = TradingBook()
@@ -205,7 +201,7 @@ class Stream:
         self._detail = ""
         self._patience_ends_s: float | None = None
         self._signals: asyncio.Queue[_Signal] = asyncio.Queue()
-        self._outbound: asyncio.Queue[bytes] = asyncio.Queue()
+        self._unsent = asyncio.Event()
         self._timed: object = None
         self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
@@ -446,11 +442,13 @@ class Stream:
         self._given_up = False
         self._protocol.reset()
         self._signals = asyncio.Queue()
-        self._outbound = asyncio.Queue()
-        headers = self._headers | (self._credentials.headers if self._header_auth else {})
+        self._unsent = asyncio.Event()
         try:
             connection = await self._connect(
-                self.url, headers=headers, on_frame=self._on_frame, compression=self._compression
+                self.url,
+                headers=self._headers,
+                on_frame=self._on_frame,
+                compression=self._compression,
             )
         except ConnectError as error:
             return error
@@ -493,7 +491,7 @@ class Stream:
                     url=display_url(self.url),
                 )
             if isinstance(signal, Closed):
-                told = str(signal)
+                told = self._credentials.without_keys(str(signal))
                 return ConnectionLostError(f"{told[0].upper()}{told[1:]}.")
             if isinstance(signal, ProtocolError | ConnectionLostError):
                 return signal
@@ -641,8 +639,7 @@ class Stream:
             route.deliver(parcel, received_ns, self._origin)
 
     def _flush(self) -> None:
-        for data in self._protocol.data_to_send():
-            self._outbound.put_nowait(data)
+        self._unsent.set()
         request = self._protocol.in_flight
         if request is not None and request is not self._timed:
             self._timed = request
@@ -663,10 +660,17 @@ class Stream:
             self._flush()
 
     async def _send_outbound(self, connection: Connection) -> None:
-        outbound = self._outbound
-        while True:
-            data = await outbound.get()
-            await connection.send(data.decode() if self._protocol.codec.text else data)
+        unsent = self._unsent
+        try:
+            while True:
+                await unsent.wait()
+                unsent.clear()
+                for data in self._protocol.data_to_send():
+                    await connection.send(data.decode() if self._protocol.codec.text else data)
+        except Exception as error:  # a defect: without this nobody would hear of it
+            # Not the error itself: its frames hold what was sent, the keys among it.
+            reason = type(error).__name__
+            self._signals.put_nowait(ConnectionLostError(f"Sending failed ({reason})."))
 
     async def _wait_for_end(self, connection: Connection) -> None:
         signals = self._signals

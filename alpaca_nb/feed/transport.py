@@ -25,7 +25,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 
-from alpaca_nb.errors import BadInputError, ConnectError
+from alpaca_nb.errors import AlpacaError, BadInputError, ConnectError
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
@@ -34,9 +34,11 @@ PING_INTERVAL_S = 10.0
 PING_TIMEOUT_S = 20.0
 
 
-# On the level DEBUG the library would log every frame, and one of them holds the keys.
+# On the level DEBUG the library would log every frame, and one of them holds the keys. The
+# filter is for those who set the level of every logger there is.
 _LOGGER = logging.getLogger("alpaca_nb.websockets")
 _LOGGER.setLevel(logging.INFO)
+_LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,10 @@ class Connection(Protocol):
 
 
 class Connector(Protocol):
-    """Makes connections."""
+    """Makes connections.
+
+    `headers` may hold keys: neither an error nor its traceback may show their values.
+    """
 
     async def __call__(
         self,
@@ -132,11 +137,10 @@ async def connect_websocket(
     open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Connection:
     """Connect with the websockets library; see `Connector`."""
-    shown = display_url(url)
     try:
-        socket = await websockets_client.connect(
+        socket = await _Connect(
             url,
-            additional_headers=dict(headers),
+            additional_headers=headers,
             compression="deflate" if compression else None,
             open_timeout=open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
@@ -146,25 +150,28 @@ async def connect_websocket(
             logger=_LOGGER,
             proxy=None if is_loopback(url) else True,
         )
-    except InvalidURI as error:
-        raise BadInputError(f"{shown} is not an address of a WebSocket.") from error
-    except InvalidStatus as error:
-        raise _refused(shown, error.response.status_code) from None
-    except ProxyError as error:
-        raise ConnectError(f"The proxy on the way to {shown} refused.", url=shown) from error
-    except InvalidHandshake as error:
-        raise ConnectError(f"{shown} answered, but not as a WebSocket.", url=shown) from error
-    except TimeoutError:
-        raise ConnectError(
-            f"{shown} did not answer within {open_timeout_s:.0f} s; check the network.", url=shown
-        ) from None
+    # What comes out of the library holds the request, and with it the keys: neither an error
+    # nor its traceback may go on from here.
     except (OSError, EOFError, WebSocketException) as error:
-        reason = _reason(error)
-        raise ConnectError(
-            f"Nobody answers at {shown} ({reason}); check the address, and that the server runs.",
-            url=shown,
-        ) from error
-    return _WebSocket(socket, on_frame)
+        failure = _explain(error, display_url(url), open_timeout_s)
+    except asyncio.CancelledError as error:
+        error.__cause__ = error.__context__ = error.__traceback__ = None
+        raise error
+    else:
+        if socket.request is not None:
+            socket.request.headers.clear()  # the library would keep them
+        return _WebSocket(socket, on_frame)
+    raise failure
+
+
+class _Connect(websockets_client.connect):
+    """The library's connection, but it goes nowhere else.
+
+    The library takes the headers with the keys along to whatever host a redirect names.
+    """
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 class _WebSocket:
@@ -221,6 +228,26 @@ def _how_closed(error: ConnectionClosed) -> Closed:
     return Closed(frame.code, frame.reason) if frame is not None else Closed(None, "")
 
 
+def _explain(error: Exception, shown: str, open_timeout_s: float) -> AlpacaError:
+    """Why there is no connection, from what the library raised."""
+    if isinstance(error, InvalidURI):
+        return BadInputError(f"{shown} is not an address of a WebSocket.")
+    if isinstance(error, InvalidStatus):
+        return _refused(shown, error.response.status_code)
+    if isinstance(error, ProxyError):
+        text = f"The proxy on the way to {shown} refused."
+    elif isinstance(error, InvalidHandshake):
+        text = f"{shown} answered, but not as a WebSocket."
+    elif isinstance(error, TimeoutError):
+        text = f"{shown} did not answer within {open_timeout_s:.0f} s; check the network."
+    else:
+        text = (
+            f"Nobody answers at {shown} ({_reason(error)}); check the address, and that the "
+            "server runs."
+        )
+    return ConnectError(text, url=shown)
+
+
 _REFUSALS = {
     401: "the credentials in the handshake were refused",
     403: "access is forbidden; check the address and the plan",
@@ -230,9 +257,11 @@ _REFUSALS = {
 
 
 def _refused(shown: str, status: int) -> ConnectError:
-    reason = _REFUSALS.get(
-        status, "the server is in trouble" if status >= 500 else "the handshake was refused"
-    )
+    reason = _REFUSALS.get(status, "the handshake was refused")
+    if status >= 500:
+        reason = "the server is in trouble"
+    elif 300 <= status < 400:
+        reason = "the stream is at another address; check this one"
     return ConnectError(f"{shown} answered HTTP {status}: {reason}.", url=shown, status=status)
 
 

@@ -47,7 +47,7 @@ class Sink:
     def __init__(self, channel: str, *symbols: str) -> None:
         self.messages: list[Any] = []
         self.origins: set[str] = set()
-        self.route = Route(find_channel(channel), self.take, set(symbols))
+        self.route = Route(find_channel(channel), self.take, dict.fromkeys(symbols))
 
     def take(self, messages: list[Any], received_ns: int, origin: str) -> None:
         self.messages += messages
@@ -249,7 +249,7 @@ async def test_a_loss_is_noted_in_the_frames(
     stream = make_stream()
     frame = LiveFrame("quotes", "AAPL", clock=clock)
     seams = Seams("quotes", frame.put_gaps)
-    stream.add(Route(find_channel("quotes"), lambda *_: None, {"AAPL"}, frame, seams))
+    stream.add(Route(find_channel("quotes"), lambda *_: None, {"AAPL": None}, frame, seams))
     await stream.start()
     await settle()
     await clock.advance(5)

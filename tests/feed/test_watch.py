@@ -227,7 +227,7 @@ async def test_without_a_frame_a_late_report_may_explain_it(make_desk: Callable[
     """Where only handlers listen, it takes more than a little to prove a miss, and then it does."""
     desk = make_desk()
     channel = find_channel("quotes")
-    route = Route(channel, lambda *_: None, {"AAPL"}, seams=Seams("quotes", lambda _: None))
+    route = Route(channel, lambda *_: None, {"AAPL": None}, seams=Seams("quotes", lambda _: None))
     desk.routes.add(route, ["AAPL"])
     await desk.trade(60, "AAPL")
     desk.rest.newest_ns = desk.clock.now_ns() + SECOND // 2
