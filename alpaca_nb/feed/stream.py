@@ -817,6 +817,9 @@ class Stream:
 
     def _describe_symbols(self, now_s: float) -> Iterator[SymbolStatus]:
         phase, refused = self._watch.market.phase, self._protocol.refused
+        for table in list(self._routes.tables.values()):
+            if any(route.seams is not None for route in table.for_all):
+                yield self._describe_all(table.channel.name)
         for channel, symbol, slot in self._routes.slots():
             if not any(route.seams is not None for route in slot.routes):
                 continue  # it only accompanies others
@@ -835,6 +838,17 @@ class Stream:
                 last_received_ns=pulse.received_ns,
                 trading=trading,
             )
+
+    def _describe_all(self, channel: str) -> SymbolStatus:
+        """The wish for all symbols of a channel; each that has occurred has a status besides."""
+        error = self._protocol.refused.get((channel, "*"))
+        return SymbolStatus(
+            channel=channel,
+            symbol="*",
+            subscription=self._protocol.state(channel, "*") if self.authenticated else "pending",
+            reason=str(error) if error is not None else "",
+            freshness="live" if self._meter.received else "waiting",
+        )
 
 
 _TICKS_AND_BARS = ("trades", "quotes", "bars")

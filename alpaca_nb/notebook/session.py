@@ -10,10 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from alpaca_nb.clock import SYSTEM_CLOCK
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError, StreamError
+from alpaca_nb.feed.calendar import describe
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.stream import STREAM_URL_VARIABLE
 from alpaca_nb.feed.transport import check_url, is_loopback
@@ -244,6 +246,9 @@ def describe_stream(status: StreamStatus) -> str:
     detail = f": {status.detail}" if status.detail else ""
     if status.waits_s is not None:
         detail += f" It is tried again for {status.waits_s:.0f} s more."
+    market = status.market
+    if status.origin == "live" and market.phase not in ("open", "unknown"):
+        detail += f" · {describe(market, SYSTEM_CLOCK.now_ns())}"
     return f"{status.feed}{label} {status.state}{detail}"
 
 
