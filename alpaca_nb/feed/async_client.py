@@ -14,8 +14,8 @@ from alpaca_nb.credentials import Secret
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import SourceOrigin, StreamStatus
 from alpaca_nb.feed.client import StreamClient
+from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import Route
-from alpaca_nb.feed.stream import ReconnectPolicy
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.wire.messages import Message, check_symbols
 

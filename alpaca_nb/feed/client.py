@@ -30,10 +30,11 @@ from alpaca_nb.feed.handlers import (
     check_handler,
 )
 from alpaca_nb.feed.output import OutputLog
+from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import Route, routes_into
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.feed.shared import STREAMS
-from alpaca_nb.feed.stream import LOG_SHOWN, ReconnectPolicy, Stream, stream_url
+from alpaca_nb.feed.stream import LOG_SHOWN, Stream, stream_url
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.wire.endpoints import find_endpoint
 from alpaca_nb.wire.messages import Channel, Message, check_symbols, find_channel

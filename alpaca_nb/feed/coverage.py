@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alpaca_nb.clock import Clock
-from alpaca_nb.feed.repair import Repair, Time
+from alpaca_nb.feed.exchange import Time
+from alpaca_nb.feed.repair import Repair
 from alpaca_nb.feed.routes import Route, Routes
 from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import CHANNELS

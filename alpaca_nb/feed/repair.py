@@ -12,18 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from alpaca_nb.clock import Clock
 from alpaca_nb.data.gaps import Gap
 from alpaca_nb.errors import AlpacaError, RecentDataError, RestError
+from alpaca_nb.feed.exchange import Time
 from alpaca_nb.feed.routes import Route
-from alpaca_nb.feed.seams import ExchangeAt, Seams
+from alpaca_nb.feed.seams import Seams
+from alpaca_nb.feed.source import Source
 from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import Message
-
-if TYPE_CHECKING:
-    from alpaca_nb.feed.rest import RestClient
 
 SETTLE_S = 2.0
 """How long after a return a hole is asked for: so long the history may lag behind the stream."""
@@ -58,28 +57,6 @@ _CATCH_UP_TRIES = 4
 
 _FINAL = frozenset({400, 401, 403, 404, 422})
 """Answers that asking again does not change."""
-
-
-@dataclass(slots=True)
-class Time:
-    """How a stream's times are told: by a live exchange, or by a tape with a pace of its own."""
-
-    exchange_at: ExchangeAt
-    now_ns: Callable[[], int | None]
-    """The exchange's time now."""
-    speed: Callable[[], float]
-    """Seconds of the exchange in one of ours; 0 for a tape that knows no pace."""
-    newest_ns: Callable[[], int | None]
-    """The latest of the exchange's time stamps that was received."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where holes are filled from."""
-
-    rest: RestClient
-    feed: str
-    """The feed's name in the REST interface."""
 
 
 class Repair:

@@ -12,15 +12,13 @@ import asyncio
 import os
 import random
 from collections import ChainMap, Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
-from urllib.parse import urlsplit
+from typing import Any, Literal, NoReturn
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.credentials import Credentials
-from alpaca_nb.data.status import Freshness, SourceOrigin, State, StreamStatus, SymbolStatus
+from alpaca_nb.data.status import SourceOrigin, State, StreamStatus
 from alpaca_nb.errors import (
     AlpacaError,
     BadInputError,
@@ -32,12 +30,15 @@ from alpaca_nb.errors import (
 )
 from alpaca_nb.feed.calendar import CALENDAR, load_calendar
 from alpaca_nb.feed.coverage import Coverage
+from alpaca_nb.feed.exchange import ExchangeTime
 from alpaca_nb.feed.freshness import Pulse
-from alpaca_nb.feed.history import history_feed
 from alpaca_nb.feed.meter import Meter
 from alpaca_nb.feed.output import OutputLog
-from alpaca_nb.feed.repair import SETTLE_S, Repair, Source, Time
+from alpaca_nb.feed.repair import SETTLE_S, Repair
+from alpaca_nb.feed.retry import Patience, ReconnectPolicy, is_throttled, is_worth_a_retry
 from alpaca_nb.feed.routes import Route, Routes
+from alpaca_nb.feed.source import HistorySource
+from alpaca_nb.feed.symbols import SymbolBoard
 from alpaca_nb.feed.trading import TradingBook
 from alpaca_nb.feed.transport import (
     Closed,
@@ -49,7 +50,7 @@ from alpaca_nb.feed.transport import (
 )
 from alpaca_nb.feed.watch import SWEEP_S, Watch
 from alpaca_nb.wire.codec import CODECS, time_ns
-from alpaca_nb.wire.endpoints import SANDBOX_DATA_HOST, STREAM_HOST, Endpoint
+from alpaca_nb.wire.endpoints import STREAM_HOST, Endpoint
 from alpaca_nb.wire.messages import Message, Quote, Trade
 from alpaca_nb.wire.protocol import (
     Authenticated,
@@ -65,9 +66,6 @@ from alpaca_nb.wire.protocol import (
     Welcomed,
 )
 
-if TYPE_CHECKING:
-    from alpaca_nb.feed.rest import RestClient
-
 STREAM_URL_VARIABLE = "ALPACA_NB_STREAM_URL"
 SIMULATOR_HEADER = "Alpaca-Nb-Simulator"
 
@@ -75,37 +73,13 @@ GREETING_TIMEOUT_S = 10.0
 """How long a server may take for each step before the subscriptions."""
 ANSWER_TIMEOUT_S = 5.0
 """How long a server may take to acknowledge a subscription before the next one is sent."""
-PATIENCE_S = 120.0
-"""How long a taken place (406) or throttling (429) is waited out."""
 LOG_SHOWN = 50
 """How many of the newest lines of the log a status holds."""
 
-_SYMBOLS_EVERY_S = 1.0
 _TRADING_CHANNELS = ("statuses", "lulds")
 """What a frame of ticks or bars is subscribed besides: whether its symbols may trade at all."""
 _DELAYS_S = {"delayed_sip": 900.0}
 """Feeds that are late by design."""
-
-
-@dataclass(slots=True)
-class ReconnectPolicy:
-    """How a lost connection is made again: exponential backoff with full jitter."""
-
-    max_attempts: int = 10
-    delay_s: float = 1.0
-    max_delay_s: float = 60.0
-
-    def delays(self, uniform: Callable[[float, float], float]) -> Iterator[float]:
-        """The waits before each attempt; ends when the attempts are used up.
-
-        Reads the settings anew for each, so that a change counts at once.
-        """
-        attempt = 0
-        while attempt < self.max_attempts:
-            # Capped before it is raised: 2 ** 2000 is no float.
-            ceiling = min(self.max_delay_s, self.delay_s * 2.0 ** min(attempt, 60))
-            yield uniform(0.0, ceiling)
-            attempt += 1
 
 
 def stream_url(endpoint: Endpoint, url: str | None = None) -> str:
@@ -166,31 +140,31 @@ class Stream:
             if channel.name in _TRADING_CHANNELS
         ]
         self._meter = Meter(clock, delay_s=_DELAYS_S.get(endpoint.feed, 0.0))
-        self._speed: float | None = None
-        self._rest: RestClient | None = None
-        time = Time(
-            exchange_at=self._exchange_at,
-            now_ns=self._exchange_now_ns,
-            speed=self._pace,
-            newest_ns=lambda: self._meter.newest_ns,
-        )
-        self._repair = Repair(self._source, time, clock, settle_s=settle_s)
-        self._coverage = Coverage(self._routes, self._repair, time, clock)
+        self._time = ExchangeTime(self._meter, clock)
+        self._history = HistorySource(endpoint.feed, self.url, credentials, clock)
+        self._repair = Repair(self._history.get, self._time, clock, settle_s=settle_s)
+        self._coverage = Coverage(self._routes, self._repair, self._time, clock)
         self._watch = Watch(
             self._routes,
-            self._source,
-            time,
+            self._history.get,
+            self._time,
             clock,
             is_live=lambda: self.authenticated,
             is_halted=lambda symbol: self.trading.of(symbol).halted,
             on_mute=self._on_mute,
             on_sweep=self._coverage.look,
             on_server_time=self._meter.note_server_time,
-            on_exchange_time=self._note_exchange_time,
+            on_exchange_time=self._time.note_told,
             sweep_s=sweep_s,
         )
         self._watch.feed = endpoint.feed
-        self._symbols: tuple[float, tuple[SymbolStatus, ...]] = (float("-inf"), ())
+        self._board = SymbolBoard(
+            self._routes,
+            self._protocol,
+            self.trading,
+            clock,
+            phase=lambda: self._watch.market.phase,
+        )
         self._pausing: set[object] = set()
         self._connection: Connection | None = None
         self._origin: SourceOrigin = "live"
@@ -206,7 +180,6 @@ class Stream:
         self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
         self._data_flowed = False
-        self._told: tuple[int, int] | None = None
         self._given_up = False
         self._was_up = False
         self._reconnects = 0
@@ -325,7 +298,7 @@ class Stream:
             unreadable=self._unreadable,
             reconnects=self._reconnects,
             market=self._watch.market,
-            symbols=self._symbols_now(),
+            symbols=self._board.now(),
             log=self.log.lines[-LOG_SHOWN:],
             logged=self.log.version,
             waits_s=None if ends_s is None else max(0.0, ends_s - self._clock.monotonic()),
@@ -394,10 +367,7 @@ class Stream:
 
     async def _leave_off(self) -> None:
         await self._repair.stop()
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            with suppress(Exception):
-                await rest.aclose()
+        await self._history.close()
 
     def _end(self, failure: AlpacaError) -> None:
         assert self._ready is not None
@@ -406,7 +376,7 @@ class Stream:
 
     async def _keep_connected(self) -> NoReturn:
         delays = self.policy.delays(self._uniform)
-        patience = _Patience(self._clock)
+        patience = Patience(self._clock)
         while True:
             failure = await self._one_connection(patience)
             self._note_error(failure)
@@ -415,7 +385,7 @@ class Stream:
                 # Only data proves that a connection was any good.
                 delays = self.policy.delays(self._uniform)
                 self._attempts = 0
-            throttled = _is_throttled(failure) or (
+            throttled = is_throttled(failure) or (
                 # Some servers close after 406; the place is still what we wait for.
                 patience.ends_s is not None and isinstance(failure, ConnectionLostError)
             )
@@ -424,7 +394,7 @@ class Stream:
                 self._set_state("waiting", str(failure))
                 await self._clock.sleep(wait_s)
                 continue
-            if not self._was_up or not _is_worth_a_retry(failure):
+            if not self._was_up or not is_worth_a_retry(failure):
                 raise failure
             delay_s = next(delays, None)
             if delay_s is None:
@@ -436,7 +406,7 @@ class Stream:
             await self._clock.sleep(delay_s)
             self._attempts += 1
 
-    async def _one_connection(self, patience: _Patience) -> StreamError:
+    async def _one_connection(self, patience: Patience) -> StreamError:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
         self._given_up = False
@@ -481,7 +451,7 @@ class Stream:
         watcher.cancel()
         self._protocol.reset()
 
-    async def _converse(self, patience: _Patience) -> StreamError:
+    async def _converse(self, patience: Patience) -> StreamError:
         while True:
             signal = await self._next_signal()
             if signal is None:
@@ -520,7 +490,7 @@ class Stream:
             arriving.cancel()
             waiting.cancel()
 
-    async def _take_error(self, signal: ErrorReceived, patience: _Patience) -> StreamError | None:
+    async def _take_error(self, signal: ErrorReceived, patience: Patience) -> StreamError | None:
         error = signal.error
         if signal.verdict is Verdict.FATAL:
             raise error
@@ -543,7 +513,7 @@ class Stream:
         if self._was_up:
             self._reconnects += 1
         self._was_up = True
-        self._watch.restart(self._speed)
+        self._watch.restart(self._time.pace)
         self._coverage.asked()
         self._set_state("live")
         self._flush()
@@ -558,10 +528,11 @@ class Stream:
         origin = facts.get("origin", "live")
         self._origin = "replay" if origin == "replay" else "simulated" if told else "live"
         try:
-            self._speed = float(facts.get("speed", "1")) if told else None
+            pace = float(facts.get("speed", "1")) if told else None
         except ValueError:
-            self._speed = 1.0
-        self._meter.set_speed(self._speed)
+            pace = 1.0
+        self._time.set_pace(pace)
+        self._history.is_tape = bool(told)
         if not told:
             # A tape has a market of its own, whose clock its REST interface tells.
             self._watch.calendar = CALENDAR
@@ -754,7 +725,7 @@ class Stream:
     # -- what the history and the watch need to know --
 
     def _make_pulse(self, channel: str, symbol: str) -> Pulse:
-        return Pulse(channel, symbol, speed=self._speed)
+        return Pulse(channel, symbol, speed=self._time.pace)
 
     def _on_mute(self, reason: str) -> None:
         self._give_up(ConnectionLostError(reason))
@@ -764,134 +735,10 @@ class Stream:
         self._given_up = True
         self._signals.put_nowait(error)
 
-    def _pace(self) -> float:
-        return 1.0 if self._speed is None else self._speed
-
-    def _note_exchange_time(self, exchange_ns: int) -> None:
-        self._told = exchange_ns, self._clock.now_ns()
-
-    def _exchange_now_ns(self) -> int | None:
-        """The exchange's time; on a tape of which nothing has come, what its REST clock told."""
-        now_ns = self._meter.exchange_now_ns()
-        if now_ns is not None or self._told is None:
-            return now_ns
-        exchange_ns, local_ns = self._told
-        return exchange_ns + round((self._clock.now_ns() - local_ns) * self._pace())
-
-    def _exchange_at(self, local_ns: int) -> int | None:
-        now_ns = self._exchange_now_ns()
-        if now_ns is None:
-            return None
-        if self._speed == 0:
-            # Such a tape has no pace to count back with: from its beginning, then.
-            last_ns = self._meter.last_received_ns
-            return now_ns if last_ns is None or local_ns >= last_ns else 0
-        return now_ns - round((self._clock.now_ns() - local_ns) * self._pace())
-
-    def _source(self) -> Source | str:
-        """Where history can be asked for, or why there is none."""
-        if history_feed(self.endpoint.feed) is None:
-            return f"Alpaca keeps no history of the feed {self.endpoint.feed}."
-        if self._rest is None:
-            from alpaca_nb.feed.rest import RestClient  # an HTTP library: only when needed
-
-            hosts = _rest_hosts(self.url, is_tape=self._origin != "live")
-            if hosts is None:
-                return (
-                    f"No REST address is known for {display_url(self.url)}; set "
-                    "ALPACA_NB_DATA_URL to one."
-                )
-            self._rest = RestClient(
-                self._credentials, data_url=hosts[0], trading_url=hosts[1], clock=self._clock
-            )
-        return Source(self._rest, self.endpoint.feed)
-
-    def _symbols_now(self) -> tuple[SymbolStatus, ...]:
-        """Each (channel, symbol), made anew at most once a second."""
-        now_s = self._clock.monotonic()
-        made_s, symbols = self._symbols
-        if now_s - made_s >= _SYMBOLS_EVERY_S:
-            symbols = tuple(self._describe_symbols(now_s))
-            self._symbols = now_s, symbols
-        return symbols
-
-    def _describe_symbols(self, now_s: float) -> Iterator[SymbolStatus]:
-        phase, refused = self._watch.market.phase, self._protocol.refused
-        for table in list(self._routes.tables.values()):
-            if any(route.seams is not None for route in table.for_all):
-                yield self._describe_all(table.channel.name)
-        for channel, symbol, slot in self._routes.slots():
-            if not any(route.seams is not None for route in slot.routes):
-                continue  # it only accompanies others
-            pulse, error = slot.pulse, refused.get((channel.name, symbol))
-            trading = self.trading.of(symbol)
-            yield SymbolStatus(
-                channel=channel.name,
-                symbol=symbol,
-                subscription=self._protocol.state(channel.name, symbol)
-                if self.authenticated
-                else "pending",
-                reason=str(error) if error is not None else "",
-                freshness=_judge(pulse.verdict(now_s, phase), halted=trading.halted),
-                rate=pulse.rate,
-                received=pulse.count,
-                last_received_ns=pulse.received_ns,
-                trading=trading,
-            )
-
-    def _describe_all(self, channel: str) -> SymbolStatus:
-        """The wish for all symbols of a channel; each that has occurred has a status besides."""
-        error = self._protocol.refused.get((channel, "*"))
-        return SymbolStatus(
-            channel=channel,
-            symbol="*",
-            subscription=self._protocol.state(channel, "*") if self.authenticated else "pending",
-            reason=str(error) if error is not None else "",
-            freshness="live" if self._meter.received else "waiting",
-        )
-
 
 _TICKS_AND_BARS = ("trades", "quotes", "bars")
 
 _Signal = Welcomed | Authenticated | ErrorReceived | Closed | Exception
-
-
-class _Patience:
-    """Waits that grow from 0.5 s to 5 s and end after two minutes; all 406 and 429 share it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.reset()
-
-    def reset(self) -> None:
-        self.ends_s: float | None = None
-        self._waits = 0
-
-    def next_wait(self) -> float | None:
-        """The next wait, or None when the patience is at its end."""
-        now = self._clock.monotonic()
-        if self.ends_s is None:
-            self.ends_s = now + PATIENCE_S
-        if now >= self.ends_s:
-            return None
-        self._waits += 1
-        return min(0.5 * self._waits, 5.0, self.ends_s - now)
-
-
-def _is_throttled(failure: StreamError) -> bool:
-    return isinstance(failure, ConnectError) and failure.status == 429
-
-
-def _is_worth_a_retry(failure: StreamError) -> bool:
-    """Whether a new connection may fare better than the one that ended so."""
-    if isinstance(failure, ConnectError):
-        return failure.status is None or failure.status >= 500 or failure.status == 429
-    return isinstance(failure, ConnectionLostError | ProtocolError | ServerError)
-
-
-def _judge(freshness: Freshness, *, halted: bool) -> Freshness:
-    """A halted symbol is silent for a reason."""
-    return "quiet" if halted and freshness == "stale" else freshness
 
 
 def _exchange_ns(message: Message[Any]) -> int | None:
@@ -902,24 +749,6 @@ def _exchange_ns(message: Message[Any]) -> int | None:
         return time_ns(message.timestamp)
     except ValueError:
         return None
-
-
-def _rest_hosts(url: str, *, is_tape: bool) -> tuple[str | None, str | None] | None:
-    """The data and the trading host that belong to a stream's address.
-
-    A simulator serves both where it serves its stream. (None, None) leaves it to the
-    environment and to Alpaca's own addresses, which is right for Alpaca's streams only:
-    keys for somebody else's server are none of Alpaca's business, nor the other way round.
-    """
-    parts = urlsplit(url)
-    if is_tape:
-        base = f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc.rpartition('@')[2]}"
-        return base, base
-    if (parts.hostname or "").endswith("data.sandbox.alpaca.markets"):
-        return SANDBOX_DATA_HOST, None
-    if (parts.hostname or "").endswith(".alpaca.markets") or os.environ.get("ALPACA_NB_DATA_URL"):
-        return None, None
-    return None
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from alpaca_nb.clock import Clock
 from alpaca_nb.data.status import MarketStatus
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.feed.calendar import TradingCalendar
+from alpaca_nb.feed.exchange import Time
 from alpaca_nb.feed.freshness import Pulse, joint_silence
-from alpaca_nb.feed.repair import LOOK_BACK_NS, Time
+from alpaca_nb.feed.repair import LOOK_BACK_NS
 from alpaca_nb.feed.routes import Routes, Slot
+from alpaca_nb.feed.source import Source
 from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import CHANNELS
-
-if TYPE_CHECKING:
-    from alpaca_nb.feed.repair import Source
 
 SWEEP_S = 1.0
 WAITING_S = 15.0

@@ -10,7 +10,8 @@ import pytest
 
 from alpaca_nb.clock import ManualClock
 from alpaca_nb.credentials import Credentials, Secret
-from alpaca_nb.feed.stream import ReconnectPolicy, Stream
+from alpaca_nb.feed.retry import ReconnectPolicy
+from alpaca_nb.feed.stream import Stream
 from alpaca_nb.feed.transport import Closed
 from alpaca_nb.wire.codec import codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS

@@ -20,8 +20,9 @@ from alpaca_nb.credentials import Credentials, Secret
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.feed.repair import LOOK_BACK_NS
+from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import routes_into
-from alpaca_nb.feed.stream import ReconnectPolicy, Stream
+from alpaca_nb.feed.stream import Stream
 from alpaca_nb.feed.transport import connect_websocket
 from alpaca_nb.sim.faults import EndlessPages, Fault, Moment
 from alpaca_nb.sim.plans import Plan

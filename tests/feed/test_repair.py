@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from alpaca_nb.clock import ManualClock
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.errors import RecentDataError, RestError
 from alpaca_nb.feed.history import Page
-from alpaca_nb.feed.repair import Repair, Source, Time
+from alpaca_nb.feed.repair import Repair
 from alpaca_nb.feed.routes import routes_into
+from alpaca_nb.feed.source import Source
 from alpaca_nb.wire.codec import format_time
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import Bar, Quote, Trade
@@ -59,7 +61,7 @@ class Desk:
         self.route = routes_into(self.frame, ENDPOINTS["iex"])[0]
         self.repair = Repair(
             lambda: self.source,
-            Time(
+            SimpleNamespace(  # type: ignore[arg-type]
                 exchange_at=lambda local_ns: local_ns,
                 now_ns=self.clock.now_ns,
                 speed=lambda: self.speed,

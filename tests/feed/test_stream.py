@@ -19,9 +19,10 @@ from alpaca_nb.errors import (
     PlanError,
     StreamError,
 )
+from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import Route, routes_into
 from alpaca_nb.feed.seams import Seams
-from alpaca_nb.feed.stream import ReconnectPolicy, Stream, stream_url
+from alpaca_nb.feed.stream import Stream, stream_url
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import (
     Bar,

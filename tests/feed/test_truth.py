@@ -163,8 +163,9 @@ async def test_a_clock_that_is_an_hour_ahead_bounds_no_hole_wrongly() -> None:
 
     from alpaca_nb.credentials import Credentials, Secret
     from alpaca_nb.data.frame import LiveFrame
+    from alpaca_nb.feed.retry import ReconnectPolicy
     from alpaca_nb.feed.routes import routes_into
-    from alpaca_nb.feed.stream import ReconnectPolicy, Stream
+    from alpaca_nb.feed.stream import Stream
     from alpaca_nb.wire.endpoints import ENDPOINTS
 
     with anb.LocalSimulator(speed=10, symbols=SYMBOLS) as simulator:

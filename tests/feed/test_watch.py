@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from alpaca_nb.clock import ManualClock
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.errors import RestError
-from alpaca_nb.feed.repair import Source, Time
 from alpaca_nb.feed.routes import Route, Routes, routes_into
 from alpaca_nb.feed.seams import Seams
+from alpaca_nb.feed.source import Source
 from alpaca_nb.feed.watch import Watch
 from alpaca_nb.wire.codec import format_time
 from alpaca_nb.wire.endpoints import ENDPOINTS
@@ -74,7 +75,7 @@ class Desk:
         self.watch = Watch(
             self.routes,
             lambda: self.source,
-            Time(
+            SimpleNamespace(  # type: ignore[arg-type]
                 exchange_at=lambda local_ns: local_ns,
                 now_ns=self.clock.now_ns,
                 speed=lambda: 1.0,
