@@ -17,6 +17,9 @@ from alpaca_nb.data.status import MarketStatus, StreamStatus, SymbolStatus, Trad
 NAMED: Final = 5
 """So many symbols are told by name; of the others, how many there are."""
 
+LISTED: Final = 8
+"""So many of the symbols that a view shows are told one by one."""
+
 _LONGEST: Final = 200
 """Characters of what a server or an exchange says about one symbol."""
 
@@ -38,8 +41,7 @@ def badge(
     a `Tally` says of the stream's, all of them alike unless given; `coalesced` is how many
     rows the view was not sent one by one because newer ones overtook them.
     """
-    last_ns = status.last_received_ns
-    told = Tally("").tell(status.symbols, ()) if symbols is None else symbols
+    told = Tally("").tell(status.symbols, (), now_ns=now_ns) if symbols is None else symbols
     return {
         "state": status.state,
         "feed": status.feed,
@@ -51,7 +53,7 @@ def badge(
         "lag_p99_s": _rounded(status.lag_p99_s, 4),
         "lag_now_s": _rounded(status.lag_now_s, 4),
         "skew_s": _rounded(status.skew_s, 3),
-        "age_s": None if last_ns is None else round(max(now_ns - last_ns, 0) / 1e9, 3),
+        "age_s": _age(status.last_received_ns, now_ns),
         "received": status.received,
         "unreadable": status.unreadable,
         "reconnects": status.reconnects,
@@ -75,41 +77,67 @@ class Tally:
         self._channel = channel
         self._counted: tuple[SymbolStatus, ...] | None = None
         self._shown: tuple[str, ...] = ()
+        self._own: list[SymbolStatus] = []
         self._told: dict[str, Any] = {}
 
-    def tell(self, symbols: tuple[SymbolStatus, ...], shown: Sequence[str]) -> dict[str, Any]:
+    def tell(
+        self, symbols: tuple[SymbolStatus, ...], shown: Sequence[str], *, now_ns: int
+    ) -> dict[str, Any]:
         """The counts and names; `shown` are the view's own symbols, "*" among them means all."""
         wanted = tuple(shown)
         if symbols is not self._counted or wanted != self._shown:
             self._counted, self._shown = symbols, wanted
-            self._told = self._count(symbols)
-        return self._told
+            self._own = _own(symbols, self._channel, wanted)
+            self._told = self._count(symbols, self._own)
+        listed = [_listed(each, now_ns) for each in self._own[:LISTED]]
+        return self._told | {"shown": {"count": len(self._own), "first": listed}}
 
-    def _count(self, symbols: tuple[SymbolStatus, ...]) -> dict[str, Any]:
-        own = self._own(symbols)
+    @staticmethod
+    def _count(symbols: tuple[SymbolStatus, ...], own: list[SymbolStatus]) -> dict[str, Any]:
         ranked = symbols if len(own) in {0, len(symbols)} else (*own, *symbols)
         subscriptions = Counter(each.subscription for each in symbols)
+        # What is not confirmed is not expected to come.
+        confirmed = [each for each in ranked if each.subscription == "confirmed"]
         freshness = Counter(each.freshness for each in symbols if each.subscription == "confirmed")
         return {
             "subscriptions": {name: subscriptions[name] for name in _SUBSCRIPTIONS},
             "refused": _refused(ranked),
             "freshness": {name: freshness[name] for name in _FRESHNESS},
-            "stale": _named(each.symbol for each in ranked if each.freshness == "stale"),
+            "stale": _named(each.symbol for each in confirmed if each.freshness == "stale"),
             "all_stale": _all_stale(own),
             "trading": _trading(ranked),
         }
 
-    def _own(self, symbols: Iterable[SymbolStatus]) -> list[SymbolStatus]:
-        """Those that the view shows."""
-        shown = frozenset(self._shown)
-        own = (each for each in symbols if each.channel == self._channel)
-        return [each for each in own if "*" in shown or each.symbol in shown]
+
+def _own(
+    symbols: Iterable[SymbolStatus], channel: str, shown: tuple[str, ...]
+) -> list[SymbolStatus]:
+    """Those that the view shows, in its order."""
+    order = {name: place for place, name in enumerate(shown)}
+    own = [each for each in symbols if each.channel == channel]
+    if "*" not in order:
+        own = [each for each in own if each.symbol in order]
+    return sorted(own, key=lambda each: order.get(each.symbol, len(order)))
 
 
 def _all_stale(own: Iterable[SymbolStatus]) -> bool:
     """Nothing comes of all that the view shows, although something should."""
     judged = {each.freshness for each in own if each.subscription == "confirmed"}
     return "stale" in judged and judged <= {"stale", "waiting"}
+
+
+def _listed(each: SymbolStatus, now_ns: int) -> dict[str, Any]:
+    """One symbol of the view."""
+    return {
+        "symbol": each.symbol,
+        "subscription": each.subscription,
+        "freshness": each.freshness,
+        "rate": round(each.rate, 2),
+        "age_s": _age(each.last_received_ns, now_ns),
+        "halted": each.trading.halted,
+        "limit_up": each.trading.limit_up,
+        "limit_down": each.trading.limit_down,
+    }
 
 
 def _named(symbols: Iterable[str]) -> dict[str, Any]:
@@ -160,6 +188,10 @@ def _market(market: MarketStatus) -> dict[str, Any]:
         "opens_ms": _ms(market.opens_ns),
         "closes_ms": _ms(market.closes_ns),
     }
+
+
+def _age(last_ns: int | None, now_ns: int) -> float | None:
+    return None if last_ns is None else round(max(now_ns - last_ns, 0) / 1e9, 3)
 
 
 def _ms(time_ns: int | None) -> int | None:

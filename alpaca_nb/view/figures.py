@@ -72,7 +72,7 @@ class Kind:
     """How the rows of a channel are drawn."""
 
     frame_columns: frozenset[str]
-    """What is read from the frame."""
+    """What is read from the frame; by `amended` the page leaves out what does not count."""
     columns: tuple[str, ...]
     """The source's columns, the time first."""
     draw: Callable[[Any, ColumnDataSource, Kind], None]
@@ -321,7 +321,7 @@ _KINDS = {
         draw=_draw_quotes,
     ),
     "trades": Kind(
-        frame_columns=frozenset({"timestamp", "price", "size"}),
+        frame_columns=frozenset({"timestamp", "price", "size", "amended"}),
         columns=("time", "price", "size"),
         draw=_draw_trades,
         volume="size",

@@ -84,8 +84,9 @@ class LiveView(anywidget.AnyWidget):
         self._follow_symbols()
         status = self._frame.status
         self._log_tail.see(status.log, logged=status.logged)
-        symbols = self._tally.tell(status.symbols, self._shown())
-        return badge(status, now_ns=SYSTEM_CLOCK.now_ns(), symbols=symbols)
+        now_ns = SYSTEM_CLOCK.now_ns()
+        symbols = self._tally.tell(status.symbols, self._shown(), now_ns=now_ns)
+        return badge(status, now_ns=now_ns, symbols=symbols)
 
     def transmit(self, message: dict[str, Any], buffers: list[bytes]) -> None:
         """Send one message to every page that shows this view, with the news of the log."""

@@ -4,8 +4,11 @@ import { element, pool, setText } from "./dom";
 import { Log } from "./log";
 import type { Status } from "./model";
 import { report } from "./report";
-import { many } from "./warnings";
+import { many, type Warning } from "./warnings";
 import { type Fact, type Wording, wording } from "./wording";
+
+/** So many warnings have room in the line; a narrow one shows the first. */
+const TOLD = 2;
 
 /**
  * Draws the wording into a view's bar and goes on counting the age while nothing arrives. The
@@ -19,7 +22,7 @@ export class Badge {
   readonly #state = element("span", "anb-state");
   readonly #feed = element("span", "anb-chip");
   readonly #origin = element("span", "anb-chip");
-  readonly #warning = element("span", "anb-warning");
+  readonly #warnings = element("span", "anb-warnings");
   readonly #unread = element("span", "anb-unread");
   readonly #facts = element("div", "anb-facts");
   /** A change of state is worth a word to those who listen; the numbers are not. */
@@ -32,8 +35,8 @@ export class Badge {
   #heard: number;
   #listening = true;
   #paused = 0;
-  #received = Number.NaN;
-  #waitsUntil = Number.NaN;
+  /** When the last status was told. */
+  #told = Number.NaN;
   #usualRate = 0;
   /** The place in the log up to which the person has seen it. */
   #seen = 0;
@@ -74,8 +77,7 @@ export class Badge {
     if (listening === this.#listening) return;
     const now = this.#now();
     if (listening) {
-      this.#received += now - this.#paused;
-      this.#waitsUntil += now - this.#paused;
+      this.#told += now - this.#paused;
       this.#heard += now - this.#paused;
     }
     this.#paused = now;
@@ -84,8 +86,7 @@ export class Badge {
 
   update(status: Status): void {
     this.heard();
-    this.#received = this.#heard - (status.age_s ?? Number.NaN) * 1000;
-    this.#waitsUntil = this.#heard + (status.waits_s ?? Number.NaN) * 1000;
+    this.#told = this.#heard;
     this.#status = status;
     if (status.rate > 0) this.#usualRate = status.rate;
     this.draw();
@@ -93,12 +94,13 @@ export class Badge {
 
   draw(): void {
     if (!this.#listening) return;
-    const now = this.#now();
-    const age_s = seconds(now - this.#received);
-    const words = wording(this.#status, {
+    const [now, status] = [this.#now(), this.#status];
+    const since_s = (now - this.#told) / 1000;
+    const age_s = later(status?.age_s, since_s);
+    const words = wording(status, {
       age_s,
       silent_s: (now - this.#heard) / 1000,
-      waits_s: seconds(this.#waitsUntil - now),
+      waits_s: later(status?.waits_s, -since_s),
       usual_rate: this.#usualRate,
     });
     this.#drawLine(words);
@@ -108,7 +110,7 @@ export class Badge {
     this.#root.dataset["tone"] = words.tone;
     this.#root.toggleAttribute("data-stale", words.stale);
     if (this.#details.open) {
-      this.#details.draw(this.#status && report(this.#status, words.word, age_s));
+      this.#details.draw(status && report(status, words.word, age_s, since_s));
     }
   }
 
@@ -117,16 +119,26 @@ export class Badge {
   }
 
   #drawLine(words: Wording): void {
-    const [warning] = words.warnings;
+    const told = words.warnings.slice(0, TOLD);
     setText(this.#state, words.word);
     this.#state.dataset["mark"] = words.mark;
     show(this.#feed, words.feed);
     show(this.#origin, words.origin);
-    show(this.#warning, warning?.text ?? "");
-    this.#warning.dataset["kind"] = warning?.kind ?? "";
-    this.#warning.dataset["tone"] = warning?.tone ?? "";
-    setTitle(this.#warning, words.warnings.map(({ text }) => text).join("\n"));
-    setText(this.#said, [words.word, warning?.text ?? ""].join(" ").trim());
+    this.#drawWarnings(told, words.warnings.map(({ text }) => text).join("\n"));
+    setText(this.#said, [words.word, ...told.map(({ text }) => text)].join(" "));
+  }
+
+  #drawWarnings(told: readonly Warning[], all: string): void {
+    const shown = pool(this.#warnings, told.length, () => element("span", "anb-warning"));
+    for (const [at, { text, kind, tone }] of told.entries()) {
+      const warning = shown[at];
+      if (warning === undefined) continue;
+      setText(warning, text);
+      warning.dataset["kind"] = kind;
+      warning.dataset["tone"] = tone;
+    }
+    this.#warnings.hidden = told.length === 0;
+    setTitle(this.#warnings, all);
   }
 
   #drawFacts(facts: readonly Fact[]): void {
@@ -165,16 +177,16 @@ export class Badge {
     this.#origin.dataset["kind"] = "origin";
     this.#unread.title = "New in the log";
     this.#said.setAttribute("role", "status");
-    button.append(this.#state, this.#feed, this.#origin, this.#warning, this.#unread);
+    button.append(this.#state, this.#feed, this.#origin, this.#warnings, this.#unread);
     this.#line.append(button, this.#facts, this.#said);
     button.addEventListener("click", () => this.#toggle());
     this.#facts.addEventListener("click", () => this.#toggle());
   }
 }
 
-/** Milliseconds as seconds, not below zero; what is not known is null. */
-function seconds(ms: number): number | null {
-  return Number.isNaN(ms) ? null : Math.max(ms, 0) / 1000;
+/** What a number of seconds has become since it was told, not below zero; or it is not known. */
+function later(seconds: number | null | undefined, since_s: number): number | null {
+  return seconds === null || seconds === undefined ? null : Math.max(seconds + since_s, 0);
 }
 
 /** A part of the line that is there while it has something to say. */

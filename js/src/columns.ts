@@ -1,6 +1,8 @@
 /** What a table holds: the newest row of each symbol, or the newest rows of a tape. */
+import { amendment } from "./amended";
 import { type Batch, copyValue, copyValues, emptyValues, type Values } from "./delta";
-import type { CategoryNews, DataMessage, Dtype, Shape } from "./model";
+import type { Dtype, Shape } from "./model";
+import { Vocabulary } from "./vocabulary";
 
 /** How a value compares with the one before it: +1 higher, -1 lower, 0 neither. */
 export type Move = -1 | 0 | 1;
@@ -18,6 +20,8 @@ export interface Rows {
   readonly version: number;
   /** Column names, in the order of the frame. */
   readonly names: readonly string[];
+  /** Whether anything was said of any row after it was sent. */
+  readonly amended: boolean;
   /** Take a message in. The caller has made sure that none is missing before it. */
   apply(batch: Batch): void;
   value(row: number, name: string): Cell;
@@ -34,23 +38,6 @@ export const TAPE_CAPACITY = 10_000;
 /** Make the store that a snapshot asks for; `symbols` are those the frame was made with. */
 export function makeRows(shape: Shape, symbols: readonly string[]): Rows {
   return shape === "keyed" ? new KeyedRows(symbols) : new TapeRows();
-}
-
-/** The strings behind the codes of category columns. */
-class Vocabulary {
-  readonly #names = new Map<string, string[]>();
-
-  learn(news: DataMessage["categories"]): void {
-    for (const [column, { from, names }] of Object.entries<CategoryNews>(news)) {
-      const known = this.#names.get(column)?.slice(0, from) ?? [];
-      known.push(...names);
-      this.#names.set(column, known);
-    }
-  }
-
-  text(column: string, code: number): string | null {
-    return this.#names.get(column)?.[code] ?? null;
-  }
 }
 
 /** A column as it is kept. */
@@ -88,6 +75,7 @@ abstract class StoredRows {
   readonly vocabulary = new Vocabulary();
   position = 0;
   version = 0;
+  amended = false;
 
   get names(): readonly string[] {
     return [...this.columns.keys()];
@@ -114,13 +102,21 @@ abstract class StoredRows {
   protected abstract slot(row: number): number;
 
   protected begin({ header, columns }: Batch, capacity: number): void {
-    if (header.kind === "snapshot") this.columns.clear();
+    if (header.kind === "snapshot") {
+      this.columns.clear();
+      this.amended = false;
+    }
     for (const { name, dtype } of columns.values()) {
       if (!this.columns.has(name)) this.columns.set(name, store(dtype, capacity));
     }
     this.vocabulary.learn(header.categories);
+    this.amended ||= columns.get("amended")?.values.some((code) => this.#isAmended(code)) ?? false;
     this.position = header.position;
     this.version += 1;
+  }
+
+  #isAmended(code: number | bigint): boolean {
+    return amendment(this.vocabulary.text("amended", Number(code))) !== undefined;
   }
 }
 
@@ -289,10 +285,15 @@ export class TapeRows extends StoredRows implements Rows {
     return (this.position - 1 - row) % this.#capacity;
   }
 
-  /** An unchanged price keeps its last direction, as on any ticker: a zero-plus tick is a plus. */
+  /**
+   * An unchanged price keeps its last direction, as on any ticker: a zero-plus tick is a plus.
+   * A trade that does not count has none, and the next one is not compared with it.
+   */
   #noteMove(slot: number): void {
     const column = this.columns.get("price") ?? this.columns.get("close");
+    const amended = Number(this.columns.get("amended")?.values[slot] ?? -1);
     if (column === undefined) return;
+    if (amendment(this.vocabulary.text("amended", amended))?.kind === "void") return;
     const symbol = Number(this.columns.get("symbol")?.values[slot] ?? -1);
     const value = Number(column.values[slot]);
     const last = this.#last.get(symbol);

@@ -6,6 +6,7 @@
  * three new ones, and an element whose text is the same is not touched. Text is only ever set
  * as text.
  */
+import { type Amendment, amendment } from "./amended";
 import type { Cell, Rows } from "./columns";
 import { element } from "./dom";
 import { count } from "./format";
@@ -21,6 +22,9 @@ const OVERSCAN = 4;
 const FEWEST = 4;
 const MOST = 14;
 
+/** By these a row is known again. */
+const READ = ["timestamp", "symbol", "trade_id"];
+
 interface DrawnCell {
   readonly element: HTMLElement;
   text: string;
@@ -32,6 +36,7 @@ interface DrawnRow {
   readonly cells: DrawnCell[];
   key: number;
   top: number;
+  amendment: Amendment | undefined;
 }
 
 export interface GridOptions {
@@ -62,6 +67,8 @@ export class Grid {
   #version = 0;
   #position = 0;
   #unseen = 0;
+  /** A column that is empty takes no room; one that was not empty keeps its place. */
+  #amended = false;
 
   constructor(options: GridOptions) {
     this.#options = options;
@@ -85,12 +92,12 @@ export class Grid {
     }
   }
 
-  /** Show these rows from now on. */
+  /** Show these rows from now on; where they are those there were, the reader stays with them. */
   show(rows: Rows): void {
+    this.#position = rows.position - this.#arrivedAbove(rows);
     this.#rows = rows;
     this.#scroll.dataset["shape"] = rows.shape;
     this.#version = rows.version;
-    this.#position = rows.position;
     this.#forgetRows();
   }
 
@@ -120,6 +127,21 @@ export class Grid {
     this.#sizes?.disconnect();
   }
 
+  /** How many rows more there are above the topmost that is read, in other rows. */
+  #arrivedAbove(next: Rows): number {
+    const rows = this.#rows;
+    const above = Math.floor(this.#scroll.scrollTop / ROW_HEIGHT);
+    if (rows?.shape !== "tape" || next.shape !== "tape" || above <= 0) return 0;
+    // Those that have arrived and were not drawn yet stand above it, too.
+    const top = above + rows.position - this.#position;
+    const names = READ.filter((name) => rows.names.includes(name));
+    const read = names.map((name) => rows.value(top, name));
+    for (let row = 0; row < next.length; row++) {
+      if (names.every((name, at) => next.value(row, name) === read[at])) return row - above;
+    }
+    return next.position - this.#position;
+  }
+
   /** Rows that arrive on top must not move those that somebody is reading. */
   #hold(rows: Rows, top: number, seen: number): number {
     const height = rows.length * ROW_HEIGHT;
@@ -132,10 +154,10 @@ export class Grid {
     const arrived = rows.position - this.#position;
     // What leaves the page's memory cannot be held; then the oldest rows there are stand still.
     const furthest = Math.max(HEAD_HEIGHT + height - seen, 0);
-    const held = Math.min(top + arrived * ROW_HEIGHT, furthest);
-    if (arrived > 0) {
+    const held = Math.min(Math.max(top + arrived * ROW_HEIGHT, 0), furthest);
+    if (arrived !== 0) {
       this.#scroll.scrollTop = held;
-      this.#unseen += arrived;
+      this.#unseen = Math.max(this.#unseen + arrived, 0);
     }
     this.#newer.hidden = this.#unseen === 0;
     this.#newer.textContent = `↑ ${count(this.#unseen)} newer`;
@@ -148,11 +170,13 @@ export class Grid {
   }
 
   #fit(rows: Rows, width: number): void {
-    const wanted = `${width} ${rows.names.join(" ")}`;
+    this.#amended ||= rows.amended;
+    const names = rows.names.filter((name) => name !== "amended" || this.#amended);
+    const wanted = `${width} ${names.join(" ")}`;
     if (wanted === this.#fittedFor) return;
     this.#fittedFor = wanted;
     this.#width = width;
-    this.#columns = fitColumns(layout(this.#options.channel, rows.names), width);
+    this.#columns = fitColumns(layout(this.#options.channel, names), width);
     const widths = this.#columns.map((column) => `${column.width}px`);
     this.#scroll.style.setProperty("--anb-columns", `${widths.join(" ")} 1fr`);
     this.#head.replaceChildren(
@@ -184,7 +208,8 @@ export class Grid {
       });
       row.hidden = true;
       this.#body.append(row);
-      this.#drawn.push({ element: row, cells, key: Number.NaN, top: Number.NaN });
+      const nowhere = { key: Number.NaN, top: Number.NaN };
+      this.#drawn.push({ element: row, cells, ...nowhere, amendment: undefined });
     }
   }
 
@@ -205,6 +230,7 @@ export class Grid {
       const cell = drawn.cells[at];
       if (cell !== undefined) this.#drawCell(cell, spec, rows, row, same);
     }
+    drawAmendment(drawn, amendment(rows.value(row, "amended")));
   }
 
   #drawCell(cell: DrawnCell, spec: ColumnSpec, rows: Rows, row: number, same: boolean): void {
@@ -249,10 +275,19 @@ export class Grid {
   }
 }
 
+function drawAmendment(drawn: DrawnRow, amended: Amendment | undefined): void {
+  if (amended === drawn.amendment) return;
+  drawn.amendment = amended;
+  drawn.element.title = amended?.text ?? "";
+  if (amended === undefined) delete drawn.element.dataset["amended"];
+  else drawn.element.dataset["amended"] = amended.kind;
+}
+
 function cellFor(spec: ColumnSpec, role: string): HTMLElement {
   const cell = element("div", "anb-cell");
   cell.setAttribute("role", role);
   cell.dataset["role"] = spec.role;
+  cell.dataset["name"] = spec.name;
   if (spec.tone !== undefined) cell.dataset["tone"] = spec.tone;
   if (spec.ticks) cell.dataset["ticks"] = "";
   return cell;

@@ -78,6 +78,7 @@ const DATE: ColumnSpec = {
 };
 
 const CONDITIONS = muted("conditions", "Cond.", 82, 8);
+const AMENDED = muted("amended", "Amended", 100, 4);
 const TAPE = muted("tape", "Tape", 62, 9);
 
 function muted(name: string, heading: string, width: number, rank: number): ColumnSpec {
@@ -93,9 +94,9 @@ function sizeColumn(name: string, heading: string, rank: number): ColumnSpec {
 }
 
 const CANDLE: readonly ColumnSpec[] = [
-  { ...priceColumn("open", "Open", 3), width: 80 },
-  { ...priceColumn("high", "High", 3), width: 80 },
-  { ...priceColumn("low", "Low", 3), width: 80 },
+  priceColumn("open", "Open", 3),
+  priceColumn("high", "High", 3),
+  priceColumn("low", "Low", 3),
   priceColumn("close", "Close", 0, true),
   sizeColumn("volume", "Volume", 2),
   { ...priceColumn("vwap", "VWAP", 5), tone: "muted" },
@@ -133,8 +134,9 @@ const LAYOUTS: Readonly<Record<string, readonly ColumnSpec[]>> = {
     muted("exchange", "Ex.", 58, 5),
     CONDITIONS,
     TAPE,
+    AMENDED,
   ],
-  bars: [MINUTE, SYMBOL, ...CANDLE],
+  bars: [MINUTE, SYMBOL, ...CANDLE, AMENDED],
   updated_bars: [MINUTE, SYMBOL, ...CANDLE],
   daily_bars: [SYMBOL, ...CANDLE, DATE],
   statuses: [

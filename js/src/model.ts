@@ -96,6 +96,7 @@ export interface Status {
   /** Nothing comes of all that this view shows, although something should. */
   readonly all_stale: boolean;
   readonly trading: Trading;
+  readonly shown: Shown;
   /** What the log has to add, if it has. */
   readonly log?: LogNews;
 }
@@ -118,6 +119,25 @@ export interface Refusal {
 export interface Names {
   readonly count: number;
   readonly first: readonly string[];
+}
+
+/** The symbols that the view shows, in its order: how many, and the first of them. */
+export interface Shown {
+  readonly count: number;
+  readonly first: readonly ShownSymbol[];
+}
+
+export interface ShownSymbol {
+  readonly symbol: string;
+  readonly subscription: "confirmed" | "pending" | "refused";
+  readonly freshness: Freshness;
+  /** Messages a second it has had lately. */
+  readonly rate: number;
+  /** Seconds since its last message, when this status was made. */
+  readonly age_s: number | null;
+  readonly halted: boolean;
+  readonly limit_up: number | null;
+  readonly limit_down: number | null;
 }
 
 /** Halts and price bands, the halts first. */

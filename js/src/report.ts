@@ -1,6 +1,6 @@
 /** What the details below a badge say, as texts. */
 import * as format from "./format";
-import type { Market, Status, SymbolTrading } from "./model";
+import type { Freshness, Market, ShownSymbol, Status, StreamState, SymbolTrading } from "./model";
 import { skew, type Tone } from "./warnings";
 
 export interface Row {
@@ -17,12 +17,34 @@ export interface Section {
 export interface Report {
   /** Numbers. Which there are does not change with what they say, so that nothing jumps. */
   readonly sections: readonly Section[];
+  /** One line for each symbol of the view. */
+  readonly symbols: readonly SymbolLine[];
   /** What is to be told by name: sentences, and only where there is something to tell. */
   readonly notes: readonly Row[];
 }
 
-/** The report of a status, with the age of the last data message now. */
-export function report(status: Status, word: string, age_s: number | null): Report {
+/** One symbol: what is to be thought of it, how much comes, and what is allowed. */
+export interface SymbolLine {
+  readonly symbol: string;
+  readonly state: string;
+  /** A shape that differs from state to state. */
+  readonly mark: string;
+  readonly tone: Tone;
+  readonly rate: string;
+  readonly last: string;
+  readonly band: string;
+}
+
+/**
+ * The report of a status, with the age of the last data message now, and the seconds since
+ * the status was made.
+ */
+export function report(
+  status: Status,
+  word: string,
+  age_s: number | null,
+  since_s: number,
+): Report {
   return {
     sections: [
       { title: "Connection", rows: connection(status, word) },
@@ -30,8 +52,39 @@ export function report(status: Status, word: string, age_s: number | null): Repo
       { title: "Symbols", rows: symbols(status) },
       { title: "Losses", rows: losses(status) },
     ],
-    notes: [...stale(status), ...refused(status), ...trading(status)],
+    symbols: status.shown.first.map((each) => symbolLine(each, status.state, since_s)),
+    notes: [...unlisted(status), ...stale(status), ...refused(status), ...trading(status)],
   };
+}
+
+const FRESHNESS: Readonly<Record<Freshness, readonly [mark: string, word: string, Tone]>> = {
+  live: ["●", "Live", "good"],
+  quiet: ["○", "Quiet", "muted"],
+  stale: ["◐", "Stale", "warn"],
+  waiting: ["◌", "Nothing yet", "muted"],
+  closed: ["■", "Market closed", "muted"],
+};
+
+function symbolLine(each: ShownSymbol, stream: StreamState, since_s: number): SymbolLine {
+  const { symbol, age_s, rate } = each;
+  const [mark, state, tone] = symbolState(each, stream);
+  return {
+    symbol,
+    mark,
+    state,
+    tone,
+    rate: rate > 0 && stream === "live" ? format.rate(rate) : "",
+    last: age_s === null ? "" : `${format.age(age_s + since_s)} ago`,
+    band: [...band(each)].join(""),
+  };
+}
+
+function symbolState({ halted, subscription, freshness }: ShownSymbol, stream: StreamState) {
+  if (subscription === "refused") return ["✕", "Refused", "bad"] as const;
+  if (stream !== "live") return ["◌", "Not connected", "muted"] as const;
+  if (halted) return ["■", "Halted", "bad"] as const;
+  if (subscription === "pending") return ["◌", "Pending", "warn"] as const;
+  return FRESHNESS[freshness] ?? (["?", freshness, "muted"] as const);
 }
 
 function connection(status: Status, word: string): readonly Row[] {
@@ -108,9 +161,22 @@ function warned(label: string, value: string, warn: boolean, tone: Tone = "warn"
   return warn ? { label, value, tone } : { label, value };
 }
 
-function* stale({ stale: { first, count } }: Status): Generator<Row> {
-  if (count === 0) return;
-  yield { label: "Stale", value: first.join(", ") + andMore(count - first.length), tone: "warn" };
+function* unlisted({ shown: { first, count } }: Status): Generator<Row> {
+  const more = count - first.length;
+  if (more > 0) yield { label: "Shown", value: `${format.count(more)} more symbols` };
+}
+
+/** Those that have no line of their own. */
+function* stale({ stale: { first, count }, shown }: Status): Generator<Row> {
+  const listed = new Set(shown.first.filter(isStale).map(({ symbol }) => symbol));
+  const names = first.filter((symbol) => !listed.has(symbol));
+  const more = count - listed.size - names.length;
+  if (names.length + more === 0) return;
+  yield { label: "Stale", value: names.join(", ") + andMore(more), tone: "warn" };
+}
+
+function isStale({ subscription, freshness }: ShownSymbol): boolean {
+  return subscription === "confirmed" && freshness === "stale";
 }
 
 function* refused({ refused: first, subscriptions }: Status): Generator<Row> {
@@ -122,14 +188,19 @@ function* refused({ refused: first, subscriptions }: Status): Generator<Row> {
   if (more > 0) yield { label: "Refused", value: `${format.count(more)} more`, tone: "bad" };
 }
 
-function* trading({ trading: { first, count } }: Status): Generator<Row> {
+/** Halts; and the bands of symbols that have no line of their own. */
+function* trading({ trading: { first, count }, shown }: Status): Generator<Row> {
+  const listed = new Set(shown.first.filter(hasBand).map(({ symbol }) => symbol));
   for (const each of first) {
+    if (!each.halted && each.message === "" && listed.has(each.symbol)) continue;
     const value = [each.symbol, ...halt(each), ...band(each)].join(" · ");
     yield each.halted ? { label: "Halted", value, tone: "bad" } : { label: "Trading", value };
   }
-  const more = count - first.length;
-  if (more > 0)
+  const named = new Set([...listed, ...first.map(({ symbol }) => symbol)]);
+  const more = count - named.size;
+  if (more > 0) {
     yield { label: "Trading", value: `${format.count(more)} more with a status or band` };
+  }
 }
 
 function* halt({ message, reason, since_ms }: SymbolTrading): Generator<string> {
@@ -138,7 +209,12 @@ function* halt({ message, reason, since_ms }: SymbolTrading): Generator<string> 
   if (reason !== "") yield reason;
 }
 
-function* band({ limit_down, limit_up }: SymbolTrading): Generator<string> {
+function hasBand({ limit_down, limit_up }: ShownSymbol): boolean {
+  return limit_down !== null || limit_up !== null;
+}
+
+function* band(each: Pick<SymbolTrading, "limit_down" | "limit_up">): Generator<string> {
+  const { limit_down, limit_up } = each;
   if (limit_down === null && limit_up === null) return;
   const [low, high] = [limit_down ?? Number.NaN, limit_up ?? Number.NaN];
   yield `band ${format.price(low)} to ${format.price(high)}`;

@@ -4,9 +4,11 @@
  * Pure: a frame's columns in, float64 arrays out. Everything is float64 because Bokeh
  * keeps the first array's type when it streams, and would cut later values down to it.
  */
+import { amendment } from "./amended";
 import type { ChartMessage } from "./chartmodel";
-import type { Batch } from "./delta";
+import type { Batch, BatchColumn } from "./delta";
 import { newYorkMs } from "./newyork";
+import { Vocabulary } from "./vocabulary";
 
 /** Named columns of equal length. */
 export type Columns = Readonly<Record<string, Float64Array>>;
@@ -22,6 +24,7 @@ export class ChartRows {
   readonly #channel: string;
   /** Bars are told again while they form or when a late trade changes them. */
   readonly #retold: boolean;
+  #vocabulary = new Vocabulary();
 
   constructor(channel: string, capacity: number) {
     this.#channel = channel;
@@ -35,13 +38,23 @@ export class ChartRows {
     this.symbol = (header as ChartMessage).symbol;
     const anew = header.kind === "snapshot" || header.skipped > 0;
     if (anew) this.series.clear();
+    this.#vocabulary.learn(header.categories);
+    const counts = this.#counting(columns.get("amended"));
     const frame: Record<string, Float64Array> = {};
     for (const { name, values } of columns.values()) {
-      if (values instanceof Float64Array) frame[name] = values;
+      if (values instanceof Float64Array) frame[name] = counts ? values.filter(counts) : values;
     }
     const rows = sourceColumns(this.#channel, frame);
-    const added = this.#retold ? this.series.merge(rows) : this.series.append(rows);
+    const added = this.#retold ? this.series.merge(rows) : this.series.add(rows);
     return { added: Math.max(added, 0), replaced: anew || added < 0 };
+  }
+
+  /** Which rows are drawn: a trade that was cancelled made no price and no volume. */
+  #counting(amended: BatchColumn | undefined): ((_: number, row: number) => boolean) | undefined {
+    if (amended === undefined) return undefined;
+    const isVoid = (code: number | bigint) =>
+      amendment(this.#vocabulary.text(amended.name, Number(code)))?.kind === "void";
+    return (_, row) => !isVoid(amended.values[row] ?? -1);
   }
 }
 
@@ -67,7 +80,6 @@ function quoteColumns(frame: Columns): Record<string, Float64Array> {
 function barColumns(frame: Columns): Record<string, Float64Array> {
   const open = column(frame, "open");
   const close = column(frame, "close");
-  const at = (values: Float64Array, row: number) => values[row] ?? Number.NaN;
   return {
     open,
     high: column(frame, "high"),
@@ -79,6 +91,17 @@ function barColumns(frame: Columns): Record<string, Float64Array> {
     up: open.map((value, row) => (at(close, row) >= value ? 1 : 0)),
     filled: open.map((value, row) => (at(close, row) >= value ? 0 : 1)),
   };
+}
+
+function at(values: Float64Array, row: number): number {
+  return values[row] ?? Number.NaN;
+}
+
+function joined(first: Float64Array, second: Float64Array): Float64Array {
+  const both = new Float64Array(first.length + second.length);
+  both.set(first);
+  both.set(second, first.length);
+  return both;
 }
 
 function positive(price: number): number {
@@ -130,8 +153,34 @@ export class Series {
   }
 
   /**
-   * Add rows at the end, except those that tell a time anew: they take the place of the row
-   * that told it before. Returns how many were added, or -1 if any row was replaced.
+   * Add rows, each where its time belongs: a trade may be reported a minute late, and a line that
+   * ran back to it would be a lie. Returns how many were added at the end, or -1 if any was not.
+   */
+  add(rows: Record<string, Float64Array>): number {
+    const times = rows["time"] ?? new Float64Array();
+    const newest = this.at("time", -1);
+    if (times.every((time, row) => !(time < (row === 0 ? newest : (times[row - 1] ?? time))))) {
+      return this.append(rows);
+    }
+    const held = this.tail();
+    const all = Object.entries(rows).map(
+      ([name, values]) => [name, joined(held[name] ?? new Float64Array(), values)] as const,
+    );
+    const byTime = Object.fromEntries(all)["time"] ?? new Float64Array();
+    // Of one time, the order of arrival stays: sorting is stable.
+    const order = [...byTime.keys()].sort((one, other) => at(byTime, one) - at(byTime, other));
+    this.clear();
+    this.append(
+      Object.fromEntries(
+        all.map(([name, values]) => [name, Float64Array.from(order, (row) => at(values, row))]),
+      ),
+    );
+    return -1;
+  }
+
+  /**
+   * Add rows, except those that tell a time anew: they take the place of the row that told it
+   * before. Returns how many were added at the end, or -1 if anything else changed.
    */
   merge(rows: Record<string, Float64Array>): number {
     const times = rows["time"] ?? new Float64Array();
@@ -152,7 +201,9 @@ export class Series {
           name,
           values.slice(row, row + 1),
         ]);
-        added += this.append(Object.fromEntries(one));
+        const count = this.add(Object.fromEntries(one));
+        replaced ||= count < 0;
+        added += count;
       }
     });
     return replaced ? -1 : added;

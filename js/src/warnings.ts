@@ -18,9 +18,13 @@ const CLOCK_S = 2;
  * repaired in the morning must not hide a halt in the afternoon.
  */
 export function warnings(status: Status): readonly Warning[] {
-  const now =
-    status.state === "live" ? [...symbols(status), ...gaps(status), ...times(status)] : [];
-  return [...now, ...losses(status)];
+  const live = status.state === "live";
+  return [
+    ...(live ? symbols(status) : []),
+    ...gaps(status),
+    ...(live ? times(status) : []),
+    ...losses(status),
+  ];
 }
 
 function* symbols({ stale, trading, refused, subscriptions }: Status): Generator<Warning> {
@@ -55,13 +59,19 @@ function* times({ skew_s, market }: Status): Generator<Warning> {
   }
 }
 
-function* losses({ gaps: { missed }, dropped, unreadable }: Status): Generator<Warning> {
+function* losses(status: Status): Generator<Warning> {
+  const { open, pending, missed, repaired } = status.gaps;
+  const { dropped, unreadable } = status;
   if (missed > 0) yield { kind: "loss", text: `${many(missed, "gap")} missed`, tone: "bad" };
   if (dropped > 0) {
     yield { kind: "loss", text: `${format.count(dropped)} dropped by handlers`, tone: "warn" };
   }
   if (unreadable > 0) {
     yield { kind: "loss", text: `${format.count(unreadable)} unreadable`, tone: "warn" };
+  }
+  // Where any is not, that is what matters.
+  if (repaired > 0 && open + pending + missed === 0) {
+    yield { kind: "gap", text: `${many(repaired, "gap")} repaired`, tone: "muted" };
   }
 }
 

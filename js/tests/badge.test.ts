@@ -80,19 +80,22 @@ describe("Badge", () => {
     expect(text()).toContain("Live");
   });
 
-  it("shows the most important warning, and all to the pointer", () => {
+  it("shows the two most important warnings, and all to the pointer", () => {
     badge.update(STATUSES.troubled);
-    const warning = find(".anb-warning");
-    expect(warning.textContent).toBe("STALE MSFT +5");
-    expect(warning.dataset).toMatchObject({ kind: "stale", tone: "warn" });
-    expect(warning.title.split("\n")).toContain("1 gap missed");
+    const shown = root.querySelectorAll<HTMLElement>(".anb-warning");
+    expect([...shown].map(({ textContent }) => textContent)).toEqual([
+      "STALE MSFT +5",
+      "HALTED AAPL",
+    ]);
+    expect(find(".anb-warning").dataset).toMatchObject({ kind: "stale", tone: "warn" });
+    expect(find(".anb-warnings").title.split("\n")).toContain("1 gap missed");
     badge.update(LIVE);
-    expect(warning.hidden).toBe(true);
+    expect(find(".anb-warnings").hidden).toBe(true);
   });
 
   it("says state and warning to those who listen, and no numbers", () => {
     badge.update(STATUSES.troubled);
-    expect(find('[role="status"]').textContent).toBe("Live STALE MSFT +5");
+    expect(find('[role="status"]').textContent).toBe("Live STALE MSFT +5 HALTED AAPL");
   });
 
   it("draws a sentence of the server as text", () => {
@@ -149,6 +152,19 @@ describe("the details", () => {
     expect(find(".anb-notes").hidden).toBe(true);
     wait(2);
     expect(panel().textContent).toContain("Last message2 s ago");
+  });
+
+  it("tell how each symbol of the view is, by a word and a mark", () => {
+    open();
+    badge.update(STATUSES.troubled);
+    const lines = [...root.querySelectorAll<HTMLElement>(".anb-symbol")];
+    expect(lines.map(({ textContent }) => textContent)).toEqual([
+      "AAPLHalted13/s0 s agoband 217.60 to 240.50",
+      "MSFTStale",
+    ]);
+    expect(lines[1]?.querySelector<HTMLElement>("[data-mark]")?.dataset["mark"]).toBe("◐");
+    badge.update(LIVE);
+    expect(find(".anb-symbols").hidden).toBe(true);
   });
 
   it("can be opened before anything is known", () => {

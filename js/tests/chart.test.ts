@@ -222,6 +222,31 @@ describe("a chart", () => {
     expect(time.end).toBeGreaterThan(panned);
   });
 
+  it("stays where a person has panned and zoomed when a gap is filled", async () => {
+    const { fire, time, source, button } = await drawn();
+    fire("msg:custom", ...quotes("snapshot", 1, 0, [10, 11, 12, 13, 14, 15]));
+    await settle();
+    time.setv({ start: 500, end: 2_500 });
+    fire("msg:custom", ...quotes("snapshot", 2, 0, [10, 11, 11.5, 12, 13, 14, 15, 16]));
+    await settle();
+    expect(source.data["bid_price"]?.length).toBe(8);
+    expect([time.start, time.end]).toEqual([500, 2_500]);
+    expect(button("Follow")?.hidden).toBe(false);
+  });
+
+  it("goes on following with the width that a person chose when a gap is filled", async () => {
+    const { fire, time, button } = await drawn();
+    fire("msg:custom", ...quotes("snapshot", 1, 0, Array(60).fill(10)));
+    await settle();
+    const { end } = time;
+    time.setv({ start: end - 10_000, end });
+    fire("msg:custom", ...quotes("snapshot", 2, 0, Array(64).fill(10)));
+    await settle();
+    expect(time.end).toBeGreaterThan(end);
+    expect(time.end - time.start).toBeCloseTo(10_000, 3);
+    expect(button("Follow")?.hidden).toBe(true);
+  });
+
   it("tells the newest row while no pointer is on it", async () => {
     const { el, fire } = await drawn();
     fire("msg:custom", ...quotes("snapshot", 1, 0, [10, 11.5]));

@@ -135,6 +135,32 @@ describe("TapeRows", () => {
   });
 });
 
+describe("rows that were amended", () => {
+  const categories = {
+    ...NAMES,
+    amended: { from: 0, names: ["", "corrected", "canceled", "error", "incorrect", "updated"] },
+  };
+
+  it("are noticed until a snapshot has none", () => {
+    const rows = new TapeRows();
+    rows.apply(made({ symbol: [0, 0], price: [1, 2], amended: [0, 0] }, { categories }));
+    expect(rows.amended).toBe(false);
+    rows.apply(made({ symbol: [0], price: [3], amended: [2] }, { kind: "delta", position: 3 }));
+    rows.apply(made({ symbol: [0], price: [4], amended: [0] }, { kind: "delta", position: 4 }));
+    expect(rows.amended).toBe(true);
+    expect(shown(rows, "amended")).toEqual(["", "canceled", "", ""]);
+    rows.apply(made({ symbol: [0], price: [1], amended: [0] }, { categories }));
+    expect(rows.amended).toBe(false);
+  });
+
+  it("give no direction when they do not count, and none to the next price", () => {
+    const rows = new TapeRows();
+    const columns = { symbol: [0, 0, 0, 0], price: [10, 99, 11, 10], amended: [0, 2, 0, 1] };
+    rows.apply(made(columns, { categories }));
+    expect([3, 2, 1, 0].map((row) => rows.move(row, "price"))).toEqual([0, 0, 1, -1]);
+  });
+});
+
 describe("cells", () => {
   it("not-a-number, an unknown code and an unknown column are nothing", () => {
     const rows = makeRows("tape", []);

@@ -53,14 +53,16 @@ interface Made {
   readonly categories?: DataMessage["categories"];
 }
 
-/** A batch made by hand: columns of numbers, `symbol` as codes. */
+const CODED = new Set(["symbol", "amended"]);
+
+/** A batch made by hand: columns of numbers, `symbol` and `amended` as codes. */
 export function made(columns: Readonly<Record<string, number[]>>, given: Made = {}): Batch {
   const rows = Object.values(columns)[0]?.length ?? 0;
   const headers: ColumnHeader[] = [];
   const buffer = new ArrayBuffer(Object.keys(columns).length * rows * 8);
   for (const [name, values] of Object.entries(columns)) {
     const offset = headers.length * rows * 8;
-    const dtype: Dtype = name === "symbol" ? "category" : "float64";
+    const dtype: Dtype = CODED.has(name) ? "category" : "float64";
     if (dtype === "category") new Int32Array(buffer, offset, rows).set(values);
     else new Float64Array(buffer, offset, rows).set(values);
     headers.push({ name, dtype, offset });
@@ -107,4 +109,5 @@ export const LIVE: Status = {
   stale: { count: 0, first: [] },
   all_stale: false,
   trading: { halted: 0, count: 0, first: [] },
+  shown: { count: 0, first: [] },
 };

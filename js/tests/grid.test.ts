@@ -162,6 +162,119 @@ describe("a tape", () => {
   });
 });
 
+describe("rows that were amended", () => {
+  const categories = { ...NAMES, amended: { from: 0, names: ["", "corrected", "canceled"] } };
+  const amended = (
+    codes: number[],
+    position = codes.length,
+    kind: "snapshot" | "delta" = "delta",
+  ) =>
+    made(
+      { symbol: codes.map(() => 0), price: codes.map((_, at) => position + at), amended: codes },
+      { kind, position, categories: kind === "snapshot" ? categories : {} },
+    );
+  const element = (row: number) =>
+    document.querySelector<HTMLElement>(`.anb-row[style*="translateY(${row * ROW_HEIGHT}px)"]`);
+
+  it("say what they are by more than a colour, and why to the pointer", () => {
+    const rows = new TapeRows();
+    rows.apply(amended([0, 1, 2], 3, "snapshot"));
+    put("trades", rows);
+    expect(column("Amended")).toEqual(["canceled", "corrected", ""]);
+    expect([0, 1, 2].map((row) => element(row)?.dataset["amended"])).toEqual([
+      "void",
+      "changed",
+      undefined,
+    ]);
+    expect(element(0)?.title).toContain("does not count");
+    expect(element(1)?.title).toContain("right values");
+    expect(element(2)?.title).toBe("");
+  });
+
+  it("leave nothing of it on an element that another row takes over", () => {
+    const rows = new TapeRows(3);
+    rows.apply(amended([0, 0, 2], 3, "snapshot"));
+    const { grid } = put("trades", rows, { width: 900, height: 28 + 2 * ROW_HEIGHT });
+    for (let position = 4; position < 40; position++) {
+      rows.apply(amended([0], position));
+      grid.draw();
+      const marked = document.querySelectorAll(".anb-row:not([hidden])[data-amended]");
+      expect(marked.length).toBe(position < 6 ? 1 : 0);
+    }
+  });
+
+  it("take room for a column from the first of them on", () => {
+    const rows = new TapeRows();
+    rows.apply(amended([0, 0], 2, "snapshot"));
+    const { grid } = put("trades", rows);
+    const headings = () => document.querySelector(".anb-head")?.textContent ?? "";
+    expect(headings()).not.toContain("Amended");
+    rows.apply(amended([2], 3));
+    grid.draw();
+    expect(headings()).toContain("Amended");
+    expect(column("Amended")).toEqual(["canceled", "", ""]);
+    const anew = new TapeRows();
+    anew.apply(amended([0], 4, "snapshot"));
+    grid.show(anew);
+    grid.draw();
+    expect(headings()).toContain("Amended");
+  });
+});
+
+describe("a tape that is told anew", () => {
+  const upTo = (rows: number, without: number[] = []) =>
+    Array.from({ length: rows }, (_, at) => at + 1).filter((price) => !without.includes(price));
+  const told = (prices: number[]) =>
+    made(
+      { timestamp: prices, symbol: prices.map(() => 0), price: prices },
+      { position: prices.length, categories: NAMES },
+    );
+
+  function put1000() {
+    const rows = new TapeRows();
+    // The rows 500 and 990 come by a fill.
+    rows.apply(told(upTo(1_000, [500, 990])));
+    const { grid, scroll } = put("trades", rows);
+    scroll.scrollTop = 100 * ROW_HEIGHT;
+    grid.draw();
+    return { rows, grid, scroll, before: column("Price") };
+  }
+
+  it("leaves the rows that somebody reads where they are", () => {
+    const { grid, scroll, before } = put1000();
+    const anew = new TapeRows();
+    anew.apply(told(upTo(1_003)));
+    grid.show(anew);
+    grid.draw();
+    expect(scroll.scrollTop).toBe(104 * ROW_HEIGHT);
+    expect(column("Price")).toEqual(before);
+    expect(document.querySelector(".anb-newer")?.textContent).toContain("4 newer");
+  });
+
+  it("counts what had arrived and was not drawn yet", () => {
+    const { rows, grid, scroll, before } = put1000();
+    rows.apply(tape([1_001, 1_002], 1_000, "delta"));
+    const anew = new TapeRows();
+    anew.apply(told(upTo(1_002, [500])));
+    grid.show(anew);
+    grid.draw();
+    expect(scroll.scrollTop).toBe(103 * ROW_HEIGHT);
+    expect(column("Price")).toEqual(before);
+  });
+
+  it("shows the top to whoever is there", () => {
+    const { grid, scroll } = put1000();
+    scroll.scrollTop = 0;
+    grid.draw();
+    const anew = new TapeRows();
+    anew.apply(told(upTo(1_003)));
+    grid.show(anew);
+    grid.draw();
+    expect(scroll.scrollTop).toBe(0);
+    expect(column("Price")[0]).toBe("1,003.00");
+  });
+});
+
 describe("a tape that is quicker than its reader", () => {
   it("shows the oldest rows it has when those that were read are gone", () => {
     const rows = new TapeRows(50);

@@ -39,6 +39,21 @@ describe("layout", () => {
   });
 });
 
+describe("a column of amendments", () => {
+  const TRADE = ["timestamp", "symbol", "price", "size", "exchange", "conditions", "tape"];
+
+  it("stands behind the others, and before them where there is little room", () => {
+    const columns = layout("trades", [...TRADE, "amended"]);
+    expect(headings(columns).at(-1)).toBe("Amended");
+    const narrow = headings(fitColumns(columns, 480).map(({ spec }) => spec));
+    expect(narrow).toEqual(["Time", "Symbol", "Price", "Size", "Amended"]);
+  });
+
+  it("takes no room where the frame has none", () => {
+    expect(headings(layout("trades", TRADE))).not.toContain("Amended");
+  });
+});
+
 describe("fitColumns", () => {
   const columns = layout("quotes", QUOTE);
   const at = (width: number) => fitColumns(columns, width);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Series, sourceColumns } from "../src/series";
+import { ChartRows, Series, sourceColumns } from "../src/series";
+import { made } from "./fixtures";
 
 const f64 = (...values: number[]): Float64Array => Float64Array.from(values);
 const open = Date.parse("2026-09-21T13:30:00Z");
@@ -68,6 +69,23 @@ describe("Series", () => {
     expect([...(series.tail().close ?? [])]).toEqual([9, 3, 4]);
   });
 
+  it("puts a trade that was reported late where its time is", () => {
+    const series = new Series(4);
+    expect(series.add({ time: f64(1, 2), price: f64(10, 20) })).toBe(2);
+    expect(series.add({ time: f64(2, 5), price: f64(21, 50) })).toBe(2);
+    expect(series.add({ time: f64(6, 2, 1), price: f64(60, 22, 11) })).toBe(-1);
+    expect(times(series)).toEqual([2, 2, 5, 6]);
+    expect([...(series.tail().price ?? [])]).toEqual([21, 22, 50, 60]);
+    expect(series.add({ time: f64(7), price: f64(70) })).toBe(1);
+  });
+
+  it("puts a bar that comes late where its time is", () => {
+    const series = new Series(9);
+    series.merge({ time: f64(60, 240), close: f64(1, 4) });
+    expect(series.merge({ time: f64(180, 300), close: f64(3, 5) })).toBe(-1);
+    expect(times(series)).toEqual([60, 180, 240, 300]);
+  });
+
   it("hands out copies, because Bokeh shifts the arrays it is given", () => {
     const series = new Series(3);
     series.append({ time: f64(1, 2) });
@@ -103,5 +121,34 @@ describe("Series", () => {
     expect(series.roof("size", { start: 0, end: 100 })).toBeCloseTo(440);
     expect(series.roof("size", { start: 60, end: 100 })).toBeCloseTo(110);
     expect(series.roof("size", { start: 200, end: 300 })).toBeCloseTo(110);
+  });
+});
+
+describe("ChartRows", () => {
+  const words = ["", "corrected", "canceled", "error", "incorrect"];
+  const categories = { amended: { from: 0, names: words } };
+  const trades = (prices: number[], amended: number[], kind: "snapshot" | "delta") =>
+    made(
+      { timestamp: prices.map((_, row) => open + row), price: prices, size: prices, amended },
+      { kind, categories: kind === "snapshot" ? categories : {} },
+    );
+  const prices = (rows: ChartRows): number[] => [...(rows.series.tail().price ?? [])];
+
+  it("draws no trade that does not count, neither its price nor its size", () => {
+    const rows = new ChartRows("trades", 100);
+    rows.apply(trades([10, 999, 11, 998, 997], [0, 2, 1, 3, 4], "snapshot"));
+    expect(prices(rows)).toEqual([10, 11]);
+    expect([...(rows.series.tail().size ?? [])]).toEqual([10, 11]);
+    const change = rows.apply(trades([12, 996], [0, 2], "delta"));
+    expect(prices(rows)).toContain(12);
+    expect(prices(rows)).not.toContain(996);
+    expect(change.replaced).toBe(true);
+  });
+
+  it("has no more rows when all of them were cancelled", () => {
+    const rows = new ChartRows("trades", 100);
+    rows.apply(trades([10], [0], "snapshot"));
+    rows.apply(trades([10], [2], "snapshot"));
+    expect(rows.series.length).toBe(0);
   });
 });

@@ -43,6 +43,12 @@ describe("warnings", () => {
     ]);
   });
 
+  it("tells of gaps that were repaired, quietly, and when all are", () => {
+    const [warning] = warnings({ ...LIVE, ...gaps({ repaired: 1 }) });
+    expect(warning).toEqual({ kind: "gap", text: "1 gap repaired", tone: "muted" });
+    expect(told(gaps({ repaired: 9, pending: 1 }))).toEqual(["1 gap, repair pending"]);
+  });
+
   it.each([
     [1.9, []],
     [-1.9, []],
@@ -55,6 +61,6 @@ describe("warnings", () => {
 
   it("tells of a stream that is not live only what stays true", () => {
     const past = { ...STATUSES.troubled, state: "reconnecting" } as const;
-    expect(warnings(past).map(({ kind }) => kind)).toEqual(["loss", "loss", "loss"]);
+    expect(warnings(past).map(({ kind }) => kind)).toEqual(["gap", "loss", "loss", "loss"]);
   });
 });

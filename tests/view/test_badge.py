@@ -13,7 +13,7 @@ from alpaca_nb.data.status import (
     SymbolStatus,
     TradingStatus,
 )
-from alpaca_nb.view.badge import NAMED, Tally, badge
+from alpaca_nb.view.badge import LISTED, NAMED, Tally, badge
 
 NOW = 1_790_000_000_000_000_000
 TRADES = TradingStatus()
@@ -32,7 +32,7 @@ def symbol(
 def tell(
     *symbols: SymbolStatus, channel: str = "quotes", shown: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    return Tally(channel).tell(symbols, shown)
+    return Tally(channel).tell(symbols, shown, now_ns=NOW)
 
 
 def test_times_are_told_as_ages() -> None:
@@ -81,9 +81,10 @@ def test_symbols_are_counted_by_what_the_server_said() -> None:
     told = tell(
         symbol("AAPL"),
         symbol("MSFT", "quiet"),
-        SymbolStatus("quotes", "SPY", "pending"),
+        SymbolStatus("quotes", "SPY", "pending", freshness="stale"),
         SymbolStatus("trades", "XYZ", "refused", "x" * 1000),
     )
+    assert told["stale"]["count"] == 0
     assert told["subscriptions"] == {"confirmed": 2, "pending": 1, "refused": 1}
     assert told["freshness"] == {"live": 1, "quiet": 1, "stale": 0, "waiting": 0, "closed": 0}
     (refused,) = told["refused"]
@@ -148,7 +149,37 @@ def test_the_same_symbols_are_counted_once() -> None:
     """Ten thousand symbols cost nothing until the stream has something new about them."""
     tally = Tally("quotes")
     symbols = (symbol("AAPL"),)
-    told = tally.tell(symbols, ("AAPL",))
-    assert tally.tell(symbols, ("AAPL",)) is told
-    assert tally.tell((symbol("AAPL", "stale"),), ("AAPL",)) is not told
-    assert tally.tell(symbols, ("MSFT",)) is not told
+
+    def counted(symbols: tuple[SymbolStatus, ...], shown: str) -> Any:
+        return tally.tell(symbols, (shown,), now_ns=NOW)["trading"]
+
+    told = counted(symbols, "AAPL")
+    assert counted(symbols, "AAPL") is told
+    assert counted((symbol("AAPL", "stale"),), "AAPL") is not told
+    assert counted(symbols, "MSFT") is not told
+
+
+def test_the_symbols_of_a_view_are_told_one_by_one() -> None:
+    """In the view's order, of its channel only, with the age of the last message now."""
+    band = TradingStatus(limit_up=11.0, limit_down=9.0)
+    aapl = SymbolStatus(
+        "quotes", "AAPL", "confirmed",
+        freshness="quiet", rate=0.126, last_received_ns=NOW, trading=band,
+    )  # fmt: skip
+    symbols = (aapl, symbol("MSFT"), symbol("MSFT", channel="trades"), symbol("SPY"))
+    tally = Tally("quotes")
+    tally.tell(symbols, ("MSFT", "AAPL"), now_ns=NOW)
+    shown = tally.tell(symbols, ("MSFT", "AAPL"), now_ns=NOW + 2_500_000_000)["shown"]
+    assert shown["count"] == 2
+    assert [each["symbol"] for each in shown["first"]] == ["MSFT", "AAPL"]
+    assert shown["first"][1] == {
+        "symbol": "AAPL", "subscription": "confirmed", "freshness": "quiet", "rate": 0.13,
+        "age_s": 2.5, "halted": False, "limit_up": 11.0, "limit_down": 9.0,
+    }  # fmt: skip
+    assert shown["first"][0]["age_s"] is None
+
+
+def test_a_view_of_everything_lists_a_few() -> None:
+    """Ten thousand symbols are counted, and the first of them told."""
+    shown = tell(*(symbol(f"S{i}") for i in range(10_000)), shown=("*",))["shown"]
+    assert (shown["count"], len(shown["first"])) == (10_000, LISTED)

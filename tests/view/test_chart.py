@@ -15,7 +15,7 @@ from alpaca_nb.view.bokeh_runtime import bokeh_runtime
 from alpaca_nb.view.chart import LiveChart
 from alpaca_nb.view.delta import Delta
 from alpaca_nb.view.publisher import Publisher
-from alpaca_nb.wire.messages import Quote
+from alpaca_nb.wire.messages import CancelError, Quote, Trade
 
 OPEN_NS = 1_790_170_200_000_000_000
 
@@ -56,6 +56,16 @@ def bids(message: Delta | None) -> list[float]:
     return np.frombuffer(message.buffer, "<f8", message.rows, offset).tolist()
 
 
+def amended(message: Delta) -> list[str]:
+    """The words of the column `amended` that a message carries."""
+    (offset,) = [
+        column["offset"] for column in message.header["columns"] if column["name"] == "amended"
+    ]
+    codes = np.frombuffer(message.buffer, "<i4", message.rows, offset)
+    names = message.header["categories"]["amended"]["names"]
+    return [names[code] for code in codes]
+
+
 # -- what the page is told ---------------------------------------------------------------
 
 
@@ -77,6 +87,25 @@ def test_a_snapshot_holds_the_rows_of_the_symbol_only() -> None:
         "ask_price",
         "ask_size",
     }
+
+
+def test_a_cancelled_trade_is_told_as_one_that_does_not_count() -> None:
+    """The page draws neither its price nor its size, and is told of it without asking."""
+    frame = LiveFrame("trades", ["AAPL"])
+    chart = chart_of(frame)
+    trade = Trade(symbol="AAPL", price=999.0, size=100, trade_id=7, exchange="V", timestamp=OPEN_NS)
+    frame.extend([trade], received_ns=OPEN_NS)
+    first = chart.collect(None)
+    assert first is not None
+    assert amended(first) == [""]
+    cancelled = CancelError(
+        symbol="AAPL", price=999.0, size=100, trade_id=7, exchange="V", action="C",
+        timestamp=OPEN_NS,
+    )  # fmt: skip
+    frame.amend([cancelled], received_ns=OPEN_NS)
+    second = chart.collect(first.cursor)
+    assert second is not None
+    assert (second.kind, amended(second)) == ("snapshot", ["canceled"])
 
 
 def test_a_delta_goes_on_where_the_last_message_ended() -> None:

@@ -74,7 +74,7 @@ def _statuses() -> dict[str, Any]:
 
 
 def _badge(status: StreamStatus) -> dict[str, Any]:
-    symbols = Tally("quotes").tell(status.symbols, ("AAPL", "MSFT"))
+    symbols = Tally("quotes").tell(status.symbols, ("AAPL", "MSFT"), now_ns=T0)
     told = badge(status, now_ns=T0, symbols=symbols, coalesced=310)
     log = LogTail()
     log.see(status.log)
@@ -118,6 +118,9 @@ def _states() -> dict[str, StreamStatus]:
 
 _TRADES = TradingStatus()
 
+_COMING = {"live": (12.5, T0 - 200_000_000), "quiet": (0.25, T0 - 9_000_000_000)}
+"""The rate and the last message of a symbol that comes."""
+
 _HALT = TradingStatus(True, "Trading Halt", "Volatility pause", T0 - 60_000_000_000, 240.5, 217.6)
 
 _LOG = (
@@ -130,7 +133,11 @@ _LOG = (
 def _symbol(
     name: str, freshness: Freshness = "live", trading: TradingStatus = _TRADES
 ) -> SymbolStatus:
-    return SymbolStatus("quotes", name, "confirmed", freshness=freshness, trading=trading)
+    rate, last_ns = _COMING.get(freshness, (0.0, None))
+    return SymbolStatus(
+        "quotes", name, "confirmed",
+        freshness=freshness, rate=rate, last_received_ns=last_ns, trading=trading,
+    )  # fmt: skip
 
 
 def _trade(symbol: str, price: float, trade_id: int, *, size: int = 100) -> Trade[int]:
