@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -13,6 +13,8 @@ from alpaca_nb.errors import BadInputError, CredentialsError
 KEY_VARIABLES = ("APCA_API_KEY_ID", "ALPACA_API_KEY")
 SECRET_VARIABLES = ("APCA_API_SECRET_KEY", "ALPACA_API_SECRET")
 _KEYRING_SERVICE = "alpaca_nb"
+_SHORTEST = 8
+"""Characters of a key at least."""
 
 
 class Secret:
@@ -61,6 +63,27 @@ class Secret:
         return self
 
 
+class SecretHeaders(Mapping[str, str]):
+    """Headers of which only the names show; whoever sends them reads the values."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Secret]) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name].reveal()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"SecretHeaders({', '.join(self)})"
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A key and its secret; both stay hidden. An OAuth token has the literal key "oauth"."""
@@ -69,19 +92,18 @@ class Credentials:
     secret: Secret
 
     @property
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> SecretHeaders:
         """The headers that authenticate a REST request or a WebSocket handshake."""
         if self.key.reveal() in ("oauth", "access_token"):
-            return {"Authorization": f"Bearer {self.secret.reveal()}"}
-        return {
-            "APCA-API-KEY-ID": self.key.reveal(),
-            "APCA-API-SECRET-KEY": self.secret.reveal(),
-        }
+            return SecretHeaders({"Authorization": Secret(f"Bearer {self.secret.reveal()}")})
+        return SecretHeaders({"APCA-API-KEY-ID": self.key, "APCA-API-SECRET-KEY": self.secret})
 
     def without_keys(self, text: str) -> str:
         """A text of somebody else's, such as a server's answer, with the keys struck out."""
         for hidden in (self.key, self.secret):
-            text = text.replace(hidden.reveal(), repr(hidden))
+            # Shorter ones are none of Alpaca's, but words that a sentence may need: "oauth".
+            if len(hidden.reveal()) >= _SHORTEST:
+                text = text.replace(hidden.reveal(), repr(hidden))
         return text
 
 

@@ -22,7 +22,6 @@ from websockets.exceptions import (
     InvalidStatus,
     InvalidURI,
     ProxyError,
-    WebSocketException,
 )
 
 from alpaca_nb.errors import AlpacaError, BadInputError, ConnectError
@@ -152,7 +151,7 @@ async def connect_websocket(
         )
     # What comes out of the library holds the request, and with it the keys: neither an error
     # nor its traceback may go on from here.
-    except (OSError, EOFError, WebSocketException) as error:
+    except Exception as error:
         failure = _explain(error, display_url(url), open_timeout_s)
     except asyncio.CancelledError as error:
         error.__cause__ = error.__context__ = error.__traceback__ = None

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Protocol
 
 from alpaca_nb.clock import Clock
+from alpaca_nb.credentials import Credentials, Secret
 from alpaca_nb.sim.faults import (
     MOST_DUPLICATES,
     Cut,
@@ -123,7 +124,7 @@ class Client:
         codec: Codec,
         *,
         plan: Plan,
-        credentials: tuple[str, str] | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._host = host
         self._clock = host.clock
@@ -131,7 +132,7 @@ class Client:
         self._line = line
         self._codec = codec
         self.endpoint = endpoint
-        self.account: str | None = None
+        self.account: Secret | None = None
         """Who has authenticated; holds a place on the endpoint."""
         self.hold_s: float | None = None
         """How long the place stays taken when the connection has ended."""

@@ -7,6 +7,7 @@ import errno
 import math
 from typing import Any
 
+from alpaca_nb.credentials import Credentials, Secret, hide
 from alpaca_nb.errors import BadInputError, SimulatorError
 from alpaca_nb.sim.plans import Plan
 
@@ -69,10 +70,11 @@ def overridden(
     return dataclasses.replace(plan, **changes)
 
 
-def check_credentials(key: str | None, secret: str | None) -> tuple[str, str] | None:
+def check_credentials(key: str | Secret | None, secret: str | Secret | None) -> Credentials | None:
     """The only key and secret that are accepted; None for any."""
+    key, secret = hide(key), hide(secret)
     if not key and not secret:
         return None
     if not key or not secret:
         raise BadInputError("Give key and secret together, or neither to accept any pair.")
-    return key, secret
+    return Credentials(key, secret)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -566,9 +566,9 @@ class RateLimit:
 
     def __init__(self, per_minute: int | None) -> None:
         self._per_minute = per_minute
-        self._windows: dict[str, tuple[int, int]] = {}
+        self._windows: dict[Hashable, tuple[int, int]] = {}
 
-    def count(self, account: str, now_ns: int) -> tuple[bool, dict[str, str]]:
+    def count(self, account: Hashable, now_ns: int) -> tuple[bool, dict[str, str]]:
         """Count a request: whether it is one too many, and the headers that tell about it."""
         if self._per_minute is None:
             return False, {}

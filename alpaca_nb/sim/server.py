@@ -34,6 +34,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
+from alpaca_nb.credentials import Credentials, Secret, hide
 from alpaca_nb.errors import SimulatorError
 from alpaca_nb.sim import rest
 from alpaca_nb.sim.client import FAREWELL_S, Client, LineGone
@@ -90,11 +91,13 @@ _MAX_REQUEST_BYTES = 1 << 20
 # Python would print warnings into whichever cell is running.
 _LOGGER = logging.getLogger("alpaca_nb.sim")
 _LOGGER.addHandler(logging.NullHandler())
-# On the level DEBUG the library would log what clients send, and some of it is their keys.
+# On the level DEBUG the library would log what clients send, and some of it is their keys. The
+# filter is for those who set the level of every logger there is.
 _SOCKET_LOGGER = _LOGGER.getChild("websockets")
 _SOCKET_LOGGER.setLevel(logging.INFO)
+_SOCKET_LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)
 
-_OAUTH_KEYS = ("oauth", "access_token")
+_OAUTH_KEYS = (Secret("oauth"), Secret("access_token"))
 
 _WEB_PAGE = b"<!DOCTYPE html><html><head><title>Log in</title></head><body>Log in</body></html>"
 
@@ -126,8 +129,8 @@ class SimulatorServer:
         host: str = "127.0.0.1",
         port: int = 0,
         speed: float = 1.0,
-        key: str | None = None,
-        secret: str | None = None,
+        key: str | Secret | None = None,
+        secret: str | Secret | None = None,
         plan: Plan = EVERYTHING,
         connections: int | None = None,
         symbol_limit: int | None = None,
@@ -136,6 +139,7 @@ class SimulatorServer:
         clock: Clock = SYSTEM_CLOCK,
         faults: Faults | None = None,
     ) -> None:
+        key, secret = hide(key), hide(secret)
         self.faults = Faults() if faults is None else faults
         """What goes wrong; empty unless somebody arms something."""
         self.goodbyes: list[int | None] = []
@@ -157,7 +161,7 @@ class SimulatorServer:
         self._server: Server | None = None
         self._player: asyncio.Task[None] | None = None
         # Places that are taken by nobody: account, endpoint, and until when.
-        self._held: list[tuple[str, Endpoint, float]] = []
+        self._held: list[tuple[Secret, Endpoint, float]] = []
         self._position = 0
         self._wanted: dict[str, Subscriptions] = {}
         self._subscribed = asyncio.Event()
@@ -327,11 +331,11 @@ class SimulatorServer:
         credentials = _header_credentials(request.headers)
         if credentials is None:
             return _json_response(HTTPStatus.UNAUTHORIZED, {"message": "unauthorized."})
-        if not self._accepts(*credentials):
+        if not self._accepts(credentials):
             return _json_response(HTTPStatus.FORBIDDEN, {"message": "forbidden."})
         of_data = request.path.startswith(rest.DATA_PATH)
         # At Alpaca these are two hosts, and each counts for itself.
-        account = f"{_account(*credentials)} {of_data}"
+        account = _account(credentials), of_data
         too_many, headers = self._rate.count(account, self.clock.now_ns())
         fault = self.faults.take("rest") if of_data else None
         if fault is not None and not isinstance(fault, OF_REST):
@@ -399,28 +403,29 @@ class SimulatorServer:
 
     def admit(self, client: Client, key: str, secret: str) -> int | None:
         """Decide on credentials: None for yes, or Alpaca's error code."""
-        if not self._accepts(key, secret):
+        credentials = Credentials(Secret(key), Secret(secret))
+        if not self._accepts(credentials):
             return 402
         if not self._plan.streams(client.endpoint.feed):
             return 409
-        account = _account(key, secret)
+        account = _account(credentials)
         if self._places_taken(account, client) >= self._plan.connections:
             return 406
         client.account = account
         return None
 
-    def _places_taken(self, account: str, client: Client) -> int:
+    def _places_taken(self, account: Secret, client: Client) -> int:
         now = self.clock.monotonic()
         self._held = [held for held in self._held if held[2] > now]
         taken = [(other.account, other.endpoint) for other in self._clients if other is not client]
         taken += [(held, endpoint) for held, endpoint, _ in self._held]
         return taken.count((account, client.endpoint))
 
-    def _accepts(self, key: str, secret: str) -> bool:
-        if self._credentials is None:
-            return bool(key and secret)
-        wanted_key, wanted_secret = self._credentials
-        return secret == wanted_secret and key in (wanted_key, *_OAUTH_KEYS)
+    def _accepts(self, given: Credentials) -> bool:
+        wanted = self._credentials
+        if wanted is None:
+            return bool(given.key and given.secret)
+        return given.secret == wanted.secret and given.key in (wanted.key, *_OAUTH_KEYS)
 
     async def time_is_up(self) -> None:
         """Return when a client should have authenticated."""
@@ -551,8 +556,8 @@ class LocalSimulator:
         play: str | os.PathLike[str] | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        key: str | None = None,
-        secret: str | None = None,
+        key: str | Secret | None = None,
+        secret: str | Secret | None = None,
         plan: Plan = EVERYTHING,
         connections: int | None = None,
         symbol_limit: int | None = None,
@@ -560,6 +565,7 @@ class LocalSimulator:
         auth_timeout_s: float = 10.0,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        key, secret = hide(key), hide(secret)
         self.faults = Faults()
         """What goes wrong; empty unless somebody arms something."""
         self._make_tape = functools.partial(
@@ -726,26 +732,26 @@ def _union(clients: Iterable[Client]) -> dict[str, Subscriptions]:
     return wanted
 
 
-def _header_credentials(headers: Headers) -> tuple[str, str] | None:
+def _header_credentials(headers: Headers) -> Credentials | None:
     """Key and secret from a handshake or a REST request, in any of Alpaca's three ways."""
     key, secret = headers.get("APCA-API-KEY-ID"), headers.get("APCA-API-SECRET-KEY")
     if key is not None and secret is not None:
-        return key, secret
+        return Credentials(Secret(key), Secret(secret))
     scheme, _, value = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        return "oauth", value.strip()
+        return Credentials(_OAUTH_KEYS[0], Secret(value.strip()))
     if scheme.lower() == "basic":
         try:
             key, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
-            return "", ""
-        return key, secret
+            key = secret = ""
+        return Credentials(Secret(key), Secret(secret))
     return None
 
 
-def _account(key: str, secret: str) -> str:
+def _account(credentials: Credentials) -> Secret:
     """Who somebody is: with a token, the key is a literal word and the token says it."""
-    return secret if key in _OAUTH_KEYS else key
+    return credentials.secret if credentials.key in _OAUTH_KEYS else credentials.key
 
 
 def _rest_url(url: str) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from msgspec.msgpack import Ext
 from numpy.typing import NDArray
 
+from alpaca_nb.credentials import Secret
 from alpaca_nb.errors import ProtocolError
 from alpaca_nb.wire.messages import (
     CHANNEL_OF,
@@ -277,7 +278,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encode_request(self, request: dict[str, Any]) -> bytes:
-        """Encode a client's request."""
+        """Encode a client's request, with the text of any `Secret` in it."""
 
     @abstractmethod
     def decode_request(self, data: bytes | str) -> dict[str, Any]:
@@ -296,7 +297,7 @@ class _Json(Codec):
         return _WHOLE_FLOAT.sub(rb"\1", data)
 
     def encode_request(self, request: dict[str, Any]) -> bytes:
-        return msgspec.json.encode(request)
+        return msgspec.json.encode(request, enc_hook=_reveal)
 
     def decode_request(self, data: bytes | str) -> dict[str, Any]:
         return _as_request(msgspec.json.decode, data)
@@ -311,7 +312,7 @@ class _MsgPack(Codec):
         return msgspec.msgpack.encode([_spell(message, pack_timestamp) for message in messages])
 
     def encode_request(self, request: dict[str, Any]) -> bytes:
-        return msgspec.msgpack.encode(request)
+        return msgspec.msgpack.encode(request, enc_hook=_reveal)
 
     def decode_request(self, data: bytes | str) -> dict[str, Any]:
         return _as_request(msgspec.msgpack.decode, data)
@@ -325,6 +326,13 @@ CODECS: Final = {codec.name: codec for codec in (JSON, MSGPACK)}
 def codec_for(content_type: str | None) -> Codec:
     """The codec that a handshake's `Content-Type` asks for; JSON when it asks for none."""
     return MSGPACK if content_type and "msgpack" in content_type.lower() else JSON
+
+
+def _reveal(value: object) -> str:
+    """Give out a secret, on the way into a frame and no earlier."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError(f"{type(value).__name__} has no place in a request")
 
 
 def _spell(message: Any, spell: Any) -> Any:

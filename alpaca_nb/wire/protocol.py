@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
+from alpaca_nb.credentials import Credentials
 from alpaca_nb.errors import BadInputError, ProtocolError, ServerError, server_error
 from alpaca_nb.wire.codec import Codec, codec_of, decode
 from alpaca_nb.wire.endpoints import Endpoint
@@ -145,9 +146,11 @@ class ClientProtocol:
     starts a new conversation that asks for everything again.
     """
 
-    def __init__(self, codec: Codec, *, key: str, secret: str, header_auth: bool = False) -> None:
+    def __init__(
+        self, codec: Codec, credentials: Credentials, *, header_auth: bool = False
+    ) -> None:
         self._asked_for = codec
-        self._auth = {"action": "auth", "key": key, "secret": secret}
+        self._credentials = credentials
         self._header_auth = header_auth
         self._subscriptions = DesiredSubscriptions()
         self.reset()
@@ -163,7 +166,8 @@ class ClientProtocol:
         self.codec = self._asked_for
         """What requests are written in: the codec of the server's greeting once it came."""
         self._subscriptions.restart()
-        self._outbox: list[bytes] = []
+        # Requests wait as what they are: in a frame the keys could be read.
+        self._outbox: list[dict[str, Any]] = []
 
     @property
     def authenticated(self) -> bool:
@@ -227,12 +231,13 @@ class ClientProtocol:
 
     def authenticate(self) -> None:
         """Send the credentials (again), as after 406 on the same connection."""
-        self._outbox.append(self.codec.encode_request(self._auth))
+        key, secret = self._credentials.key, self._credentials.secret
+        self._outbox.append({"action": "auth", "key": key, "secret": secret})
 
     def data_to_send(self) -> list[bytes]:
         """Take the frames that are waiting to be sent."""
         outbox, self._outbox = self._outbox, []
-        return outbox
+        return [self.codec.encode_request(request) for request in outbox]
 
     def receive(self, data: bytes | str) -> list[ClientEvent]:
         """Take a frame and say what happened.
@@ -291,7 +296,7 @@ class ClientProtocol:
         return events
 
     def _receive_error(self, message: Error) -> Sequence[ClientEvent]:
-        error = server_error(message.code, message.message)
+        error = server_error(message.code, self._credentials.without_keys(message.message))
         verdict = judge(message.code)
         if verdict is Verdict.IGNORE:
             # 403, already authenticated: header and message credentials were both sent.
@@ -335,7 +340,7 @@ class ClientProtocol:
         if change is None:
             return
         request = {CHANNELS[name].key: sorted(names) for name, names in change.symbols.items()}
-        self._outbox.append(self.codec.encode_request({"action": change.action} | request))
+        self._outbox.append({"action": change.action} | request)
 
 
 # -- the server's side -------------------------------------------------------------------
@@ -381,7 +386,7 @@ class ServerProtocol:
         codec: Codec,
         *,
         authenticate: Callable[[str, str], int | None],
-        header_credentials: tuple[str, str] | None = None,
+        header_credentials: Credentials | None = None,
         limit: int | None = None,
         star: bool = True,
         refuse: Callable[[], int | None] | None = None,
@@ -408,7 +413,8 @@ class ServerProtocol:
         self._send(Success("connected"))
         if self._header_credentials is None:
             return []
-        return self._authenticate(*self._header_credentials)
+        key, secret = self._header_credentials.key, self._header_credentials.secret
+        return self._authenticate(key.reveal(), secret.reveal())
 
     def receive(self, data: bytes | str) -> list[ServerEvent]:
         """Take a request, answer it, and say what changed. Never raises on what a client sends."""

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
+from alpaca_nb.credentials import Secret
 from alpaca_nb.errors import ProtocolError
 from alpaca_nb.wire import codec
 from alpaca_nb.wire.messages import (
@@ -293,6 +294,15 @@ def test_requests_round_trip_and_others_are_refused(one: codec.Codec) -> None:
     for bad in (other.encode_request(request), b"[]", b"", b"\xff\xff"):
         with pytest.raises(ProtocolError):
             one.decode_request(bad)
+
+
+@pytest.mark.parametrize("one", [codec.JSON, codec.MSGPACK])
+def test_secrets_are_spelled_out_in_a_request_only(one: codec.Codec) -> None:
+    """A secret in a request becomes its text; anything else unknown is refused."""
+    request = {"action": "auth", "secret": Secret("S")}
+    assert one.decode_request(one.encode_request(request)) == {"action": "auth", "secret": "S"}
+    with pytest.raises(NotImplementedError, match="object"):
+        one.encode_request({"action": object()})
 
 
 def test_codec_is_chosen_by_content_type() -> None:

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from alpaca_nb.credentials import Credentials, Secret
 from alpaca_nb.errors import ProtocolError
 from alpaca_nb.wire.codec import CODECS, Codec
 from alpaca_nb.wire.endpoints import ENDPOINTS
@@ -27,6 +28,7 @@ from alpaca_nb.wire.subscriptions import (
     SubscriptionsRefused,
 )
 
+CREDENTIALS = Credentials(Secret("K"), Secret("S"))
 ASKABLE = [name for name, channel in CHANNELS.items() if not channel.automatic]
 KEYS = {channel.key for channel in CHANNELS.values() if not channel.automatic}
 POOL = [f"S{i:03}" for i in range(260)]
@@ -53,7 +55,7 @@ class Conversation(RuleBasedStateMachine):
         self.make_client()
 
     def make_client(self) -> None:
-        self.client = ClientProtocol(self.codec, key="K", secret="S")
+        self.client = ClientProtocol(self.codec, CREDENTIALS)
         self.sent: dict[str, frozenset[str]] = {}
 
     def take(self, most: int) -> list[bytes]:
@@ -304,7 +306,7 @@ def test_no_liar_keeps_the_client_busy(
 ) -> None:
     """Whatever is answered, over and over, the client falls silent after a while."""
     codec = CODECS["json"]
-    client = ClientProtocol(codec, key="K", secret="S")
+    client = ClientProtocol(codec, CREDENTIALS)
     for name, symbols in wishes:
         client.want(name, symbols)
     client.receive(codec.encode([Success("connected"), Success("authenticated")]))

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 from msgspec.msgpack import Ext
 
+from alpaca_nb.credentials import Credentials, Secret
 from alpaca_nb.errors import ProtocolError
 from alpaca_nb.wire.codec import CODECS, JSON, MSGPACK, Codec, decode, time_ns
 from alpaca_nb.wire.endpoints import ENDPOINTS
@@ -32,6 +33,7 @@ from alpaca_nb.wire.protocol import (
     UnreadableReceived,
 )
 
+CREDENTIALS = Credentials(Secret("K"), Secret("S"))
 COUNT = int(os.environ.get("ALPACA_NB_FUZZ", "50000"))
 FRAMES_PER_CONNECTION = 50
 
@@ -227,7 +229,7 @@ def test_no_frame_breaks_the_client(codec: Codec, seed: int) -> None:
     """Whatever a server sends, at any point of the conversation, is an event or a ProtocolError."""
     fuzzer = Fuzzer(codec, server_frames(codec), seed)
     rng = random.Random(seed)
-    protocol = ClientProtocol(codec, key="K", secret="S", header_auth=bool(seed))
+    protocol = ClientProtocol(codec, CREDENTIALS, header_auth=bool(seed))
     seen: Counter[str] = Counter()
     for number in range(COUNT // 2):
         if number % FRAMES_PER_CONNECTION == 0:
@@ -326,7 +328,7 @@ def test_monsters_are_refused(frame: bytes | str) -> None:
     with pytest.raises(ProtocolError):
         decode(frame)
     with pytest.raises(ProtocolError):
-        ClientProtocol(JSON, key="K", secret="S").receive(frame)
+        ClientProtocol(JSON, CREDENTIALS).receive(frame)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from alpaca_nb.credentials import Credentials, Secret
 from alpaca_nb.errors import PlanError, ProtocolError, SubscriptionError
 from alpaca_nb.wire.codec import JSON, MSGPACK, Codec
 from alpaca_nb.wire.endpoints import ENDPOINTS
@@ -25,6 +27,7 @@ from alpaca_nb.wire.protocol import (
     judge,
 )
 
+CREDENTIALS = Credentials(Secret("K"), Secret("S"))
 CONNECTED = '[{"T":"success","msg":"connected"}]'
 AUTHENTICATED = '[{"T":"success","msg":"authenticated"}]'
 QUOTE = Quote[int](symbol="AAPL", bid_price=1.0, ask_price=2.0, timestamp=0)
@@ -32,7 +35,7 @@ TRADE = Trade[int](symbol="AAPL", price=1.0, size=1, timestamp=0)
 
 
 def client(**options: Any) -> ClientProtocol:
-    return ClientProtocol(JSON, key="K", secret="S", **options)
+    return ClientProtocol(JSON, CREDENTIALS, **options)
 
 
 def ready_client() -> ClientProtocol:
@@ -76,7 +79,7 @@ def test_client_with_header_credentials_sends_none() -> None:
 
 def test_client_answers_in_the_codec_of_the_greeting() -> None:
     """A server that knows only JSON is spoken to in JSON, whatever was asked for."""
-    protocol = ClientProtocol(MSGPACK, key="K", secret="S")
+    protocol = ClientProtocol(MSGPACK, CREDENTIALS)
     protocol.receive(CONNECTED)
     assert protocol.codec is JSON
     assert sent(protocol)[0]["action"] == "auth"
@@ -405,11 +408,16 @@ def test_data_and_unknown_messages_are_told_apart() -> None:
 
 
 def test_no_secret_in_a_repr() -> None:
-    """Neither side's repr shows the key or the secret."""
-    protocol = ClientProtocol(JSON, key="KEYKEY", secret="SECSEC")
-    assert "KEYKEY" not in repr(protocol)
-    assert "SECSEC" not in repr(protocol)
+    """No repr shows the key or the secret, and they wait as secrets until they are sent."""
+    credentials = Credentials(Secret("KEYKEY"), Secret("SECSEC"))
+    protocol = ClientProtocol(JSON, credentials)
+    protocol.receive(CONNECTED)
+    greeted = server(header_credentials=credentials)
+    told = [repr(protocol), *map(repr, vars(protocol).values())]
+    told += [repr(greeted), *map(repr, vars(greeted).values())]
+    assert not re.findall("KEYKEY|SECSEC", " ".join(told))
     assert "KEYKEY" not in repr(Authenticated("KEYKEY"))
+    assert sent(protocol) == [{"action": "auth", "key": "KEYKEY", "secret": "SECSEC"}]
 
 
 # -- the server --------------------------------------------------------------------------
@@ -444,7 +452,7 @@ def test_server_greets_and_authenticates() -> None:
 
 def test_server_takes_header_credentials() -> None:
     """With credentials in the handshake it says authenticated unasked."""
-    protocol = server(header_credentials=("K", "S"))
+    protocol = server(header_credentials=CREDENTIALS)
     assert protocol.start() == [Authenticated("K")]
     assert b"".join(protocol.data_to_send()) == (CONNECTED + AUTHENTICATED).encode()
 
@@ -547,7 +555,7 @@ def _error(code: int, text: str) -> Any:
 @pytest.mark.parametrize("codec", [JSON, MSGPACK])
 def test_both_sides_understand_each_other(codec: Codec) -> None:
     """A client and a server wired together end with the same subscriptions and the data across."""
-    ours = ClientProtocol(codec, key="K", secret="S")
+    ours = ClientProtocol(codec, CREDENTIALS)
     theirs = server(codec)
     ours.want("quotes", ["AAPL", "*"])
     ours.want("trades", ["MSFT"])
