@@ -38,6 +38,7 @@ RECENT_NS = 15 * 60 * 1_000_000_000
 
 _SECOND_NS = 1_000_000_000
 _MINUTE_NS = 60 * _SECOND_NS
+_NEVER_NS = 1 << 63
 
 LOOK_BACK_NS = {
     # Off-exchange prints may be reported ten seconds late; corrections come later still.
@@ -234,11 +235,9 @@ class Repair:
 
     def _holes(self, route: Route, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
         exchange_at, first_ns = self._time.exchange_at, _first_ns(route)
+        # When a symbol was first asked for is an estimate; what the frame begins with bounds it.
         return [
-            self._hole(
-                gap,
-                seams.owed_from(gap.symbol, exchange_at) if first_ns is None else first_ns,
-            )
+            self._hole(gap, min(seams.owed_from(gap.symbol, exchange_at), first_ns or _NEVER_NS))
             for gap in gaps
         ]
 
@@ -283,7 +282,7 @@ class Repair:
 
 
 def _first_ns(route: Route) -> int | None:
-    """The time stamp with which a frame begins; nothing from before is looked back for."""
+    """The time stamp with which a frame begins."""
     assert route.frame is not None
     times = route.frame.snapshot()["timestamp"]
     return int(times[0]) if len(times) else None

@@ -418,6 +418,48 @@ async def test_an_internal_error_is_seen(make_stream: Make, server: Any, settle:
     assert stream.status.state == "failed"
 
 
+async def test_a_defect_in_the_clearing_up_is_seen(
+    make_stream: Make, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even then does anybody wait for ever for the stream to start."""
+    stream = make_stream()
+    server.refusals = [ConnectError("nobody is there", url="")]
+
+    def fail(reason: str) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(stream._coverage, "lost", fail)
+    with pytest.raises(StreamError, match="a defect"):
+        await asyncio.wait_for(stream.start(), 5)
+    assert stream.status.state == "failed"
+
+
+async def test_stopped_before_it_began(make_stream: Make) -> None:
+    """A stop in the same turn of the loop ends the wait for the start."""
+    stream = make_stream()
+    starting = asyncio.ensure_future(stream.start())
+    stopping = asyncio.ensure_future(stream.stop())
+    with pytest.raises(StreamError, match="stopped"):
+        await asyncio.wait_for(starting, 5)
+    await stopping
+    assert stream.status.state == "stopped"
+
+
+async def test_a_defect_in_sending_is_heard_of(make_stream: Make, server: Any, settle: Any) -> None:
+    """The connection is lost then; the error shows nothing of what was to be sent."""
+    stream = make_stream()
+    await stream.start()
+
+    async def send(data: bytes | str) -> None:
+        raise TypeError(repr(data))
+
+    server.last.send = send
+    stream.add(Route(find_channel("quotes"), lambda *_: None, {"AAPL"}))
+    await settle()
+    assert "Sending failed (TypeError)" in stream.status.detail
+    await stream.stop()
+
+
 def test_backoff_doubles_to_its_ceiling() -> None:
     """Each wait is drawn from zero to a ceiling that doubles; settings count at once."""
     policy = ReconnectPolicy(max_attempts=5, delay_s=2, max_delay_s=10)
