@@ -9,6 +9,7 @@ event loop; the few methods that other threads may call say so.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 from collections import ChainMap, Counter, deque
@@ -73,6 +74,8 @@ GREETING_TIMEOUT_S = 10.0
 """How long a server may take for each step before the subscriptions."""
 ANSWER_TIMEOUT_S = 5.0
 """How long a server may take to acknowledge a subscription before the next one is sent."""
+LEAVE_OFF_S = 1.0
+"""How long the end of a stream may wait for repairs and REST connections to end."""
 LOG_SHOWN = 50
 """How many of the newest lines of the log a status holds."""
 
@@ -340,6 +343,7 @@ class Stream:
         self._attempts = 0
         self._set_state("connecting")
         self._life = asyncio.create_task(self._live(), name="alpaca_nb stream")
+        self._life.add_done_callback(functools.partial(self._note_end, self._ready))
 
     async def _live(self) -> None:
         failure: AlpacaError | None = None
@@ -353,8 +357,7 @@ class Stream:
             self._end(StreamError("The stream was stopped while it connected."))
             raise
         except Exception as error:  # ours or a library's: it must be seen, not vanish in a task
-            failure = StreamError(f"The stream ended by an internal error: {error!r}.")
-            failure.__cause__ = error
+            failure = _internal(error)
         finally:
             reason = "Disconnected on request." if failure is None else str(failure)
             self._coverage.lost(reason)
@@ -365,9 +368,22 @@ class Stream:
         # Last, so that whoever is told may start again at once.
         self._end(failure)
 
+    def _note_end(self, ready: asyncio.Future[None], life: asyncio.Task[None]) -> None:
+        """Whatever ended a life, the status says so and nobody waits for ever for its start."""
+        error = None if life.cancelled() else life.exception()
+        failure = StreamError("The stream was stopped while it connected.")
+        if error is not None:  # a defect in what comes after every end
+            failure = _internal(error)
+            self._note_error(failure)
+            self._set_state("failed", str(failure))
+        if not ready.done():  # also when it was stopped before it began
+            ready.set_exception(failure)
+
     async def _leave_off(self) -> None:
-        await self._repair.stop()
-        await self._history.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_OFF_S):
+                await self._repair.stop()
+                await self._history.close()
 
     def _end(self, failure: AlpacaError) -> None:
         assert self._ready is not None
@@ -749,6 +765,12 @@ def _exchange_ns(message: Message[Any]) -> int | None:
         return time_ns(message.timestamp)
     except ValueError:
         return None
+
+
+def _internal(error: BaseException) -> StreamError:
+    failure = StreamError(f"The stream ended by an internal error: {error!r}.")
+    failure.__cause__ = error
+    return failure
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
