@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from alpaca_nb.credentials import Secret
+from alpaca_nb.credentials import Secret, hide
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import SourceOrigin, StreamStatus
 from alpaca_nb.feed.client import StreamClient
@@ -45,6 +45,7 @@ class AsyncStreamClient:
         compression: bool = False,
         policy: ReconnectPolicy | None = None,
     ) -> None:
+        api_key, api_secret, oauth_token = hide(api_key), hide(api_secret), hide(oauth_token)
         self._client = StreamClient(
             feed,
             api_key=api_key,

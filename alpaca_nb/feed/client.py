@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from alpaca_nb.credentials import Credentials, Secret, require_credentials
+from alpaca_nb.credentials import Credentials, Secret, hide, require_credentials
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.gaps import Gap, GapLog
 from alpaca_nb.data.status import GapCounts, SourceOrigin, StreamStatus, SymbolStatus
@@ -80,6 +80,8 @@ class StreamClient:
     newest of each symbol waits) or "block" (nothing is dropped, the socket is not read).
     """
 
+    _made = False  # a traceback from the constructor shows the client as it is then
+
     def __init__(
         self,
         feed: str = "iex",
@@ -95,6 +97,7 @@ class StreamClient:
         handler_limit: int = QUEUE_LIMIT,
         on_gap: Callable[[Gap], Any] | None = None,
     ) -> None:
+        api_key, api_secret, oauth_token = hide(api_key), hide(api_secret), hide(oauth_token)
         self._endpoint = find_endpoint(feed)
         self._credentials = require_credentials(api_key, api_secret, oauth_token=oauth_token)
         self._url = stream_url(self._endpoint, url)
@@ -122,8 +125,11 @@ class StreamClient:
         self.on_gap = on_gap
         # Made once to find bad options now and not in connect().
         self._make_stream()
+        self._made = True
 
     def __repr__(self) -> str:
+        if not self._made:
+            return "StreamClient(not made)"
         return f"StreamClient({self.feed}, {self.status.state})"
 
     # -- connection --
@@ -650,10 +656,11 @@ class PyAlpacaAPI:
         *,
         oauth_token: str | Secret | None = None,
     ) -> None:
+        api_key, api_secret, oauth_token = hide(api_key), hide(api_secret), hide(oauth_token)
+        self.api_paper = bool(api_paper)
         self._credentials: Credentials = require_credentials(
             api_key, api_secret, oauth_token=oauth_token
         )
-        self.api_paper = bool(api_paper)
 
     def __repr__(self) -> str:
         return f"PyAlpacaAPI({'paper' if self.api_paper else 'live'})"

@@ -140,6 +140,7 @@ class SimulatorServer:
         faults: Faults | None = None,
     ) -> None:
         key, secret = hide(key), hide(secret)
+        self._server: Server | None = None
         self.faults = Faults() if faults is None else faults
         """What goes wrong; empty unless somebody arms something."""
         self.goodbyes: list[int | None] = []
@@ -158,7 +159,6 @@ class SimulatorServer:
 
         self._clients: set[Client] = set()
         self._opened: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
-        self._server: Server | None = None
         self._player: asyncio.Task[None] | None = None
         # Places that are taken by nobody: account, endpoint, and until when.
         self._held: list[tuple[Secret, Endpoint, float]] = []
@@ -566,6 +566,7 @@ class LocalSimulator:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key, secret = hide(key), hide(secret)
+        self._url: str | None = None
         self.faults = Faults()
         """What goes wrong; empty unless somebody arms something."""
         self._make_tape = functools.partial(
@@ -594,7 +595,6 @@ class LocalSimulator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._server: SimulatorServer | None = None
-        self._url: str | None = None
 
     def __repr__(self) -> str:
         return f"LocalSimulator({self._url or 'stopped'})"
