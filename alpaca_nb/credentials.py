@@ -176,7 +176,9 @@ def _check(name: str, secret: Secret) -> Secret:
 
 
 def _first_set(names: tuple[str, ...]) -> Secret | None:
-    return next((found for name in names if (found := hide(os.environ.get(name)))), None)
+    # Never os.environ, here and elsewhere: some tracebacks show the values of the names in a
+    # line, and this one is the whole environment.
+    return next((found for name in names if (found := hide(os.getenv(name)))), None)
 
 
 def _from_keyring() -> Credentials | None:

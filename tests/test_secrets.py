@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import logging
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from IPython.core.ultratb import VerboseTB
 
+import alpaca_nb
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
 from alpaca_nb.errors import AlpacaError, RestError, StreamError
 from alpaca_nb.feed.client import StreamClient
@@ -201,6 +203,16 @@ def test_keys_of_the_environment_that_cannot_be_used(
     with pytest.raises(AlpacaError) as caught:
         require_credentials()
     assert_hidden(shown(caught.value))
+
+
+def test_no_line_names_the_environment_as_a_whole() -> None:
+    """A traceback with variables would print all of it, the keys among it."""
+    modules = Path(alpaca_nb.__file__).parent.rglob("*.py")
+    assert not [path.name for path in modules if re.search(r"environ\b", _code(path))]
+
+
+def _code(path: Path) -> str:
+    return ast.unparse(ast.parse(path.read_text("utf-8")))
 
 
 # -- streams -----------------------------------------------------------------------------

@@ -284,7 +284,7 @@ class _Host:
     """One of the two hosts: where it is, and what it lets us ask."""
 
     def __init__(self, url: str | None, variable: str, default: str, clock: Clock) -> None:
-        self.url = _check_url(url or os.environ.get(variable) or default, variable)
+        self.url = _check_url(url or os.getenv(variable) or default, variable)
         self.variable = variable
         self.budget = Budget(clock)
 

@@ -78,6 +78,6 @@ class HistorySource:
             return base, base
         if host.endswith("data.sandbox.alpaca.markets"):
             return SANDBOX_DATA_HOST, None
-        if host.endswith(".alpaca.markets") or os.environ.get("ALPACA_NB_DATA_URL"):
+        if host.endswith(".alpaca.markets") or os.getenv("ALPACA_NB_DATA_URL"):
             return None, None
         return None

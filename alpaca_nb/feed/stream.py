@@ -12,6 +12,7 @@ import asyncio
 import functools
 import os
 import random
+import threading
 from collections import ChainMap, Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -89,7 +90,7 @@ def stream_url(endpoint: Endpoint, url: str | None = None) -> str:
     """Where to connect: the exact `url`, else the environment's base, else Alpaca."""
     if url is not None:
         return check_url(url)
-    base = os.environ.get(STREAM_URL_VARIABLE)
+    base = os.getenv(STREAM_URL_VARIABLE)
     return check_url((base or STREAM_HOST).rstrip("/") + endpoint.path)
 
 
@@ -168,6 +169,9 @@ class Stream:
             clock,
             phase=lambda: self._watch.market.phase,
         )
+        self._changing = threading.Lock()
+        self._changes: dict[Route, dict[str, bool]] = {}
+        self._change_is_due = False
         self._pausing: set[object] = set()
         self._connection: Connection | None = None
         self._origin: SourceOrigin = "live"
@@ -242,12 +246,18 @@ class Stream:
         """
         if not route.channel.automatic:
             self.endpoint.check(route.channel)
-        added, dropped = list(added), list(dropped)
-        loop = self._loop
-        if loop is None or loop.is_closed() or _running_loop() is loop:
-            self._change(route, added, dropped)
-        else:
-            loop.call_soon_threadsafe(self._change, route, added, dropped)
+        with self._changing:
+            # Only the last word on a symbol counts: however many changes there are, the loop
+            # has no more work than there are symbols.
+            wishes = self._changes.setdefault(route, {})
+            for wanted, symbols in ((True, added), (False, dropped)):
+                for symbol in symbols:
+                    wishes.pop(symbol, None)
+                    wishes[symbol] = wanted
+            if self._change_is_due and not self._is_here():
+                return
+            self._change_is_due = True
+        self._here(self._take_changes)
 
     def add(self, route: Route) -> None:
         """Deliver to this route from now on, and subscribe what it wants."""
@@ -258,11 +268,7 @@ class Stream:
 
         With a reason it is a pause that the route's records tell of.
         """
-        loop = self._loop
-        if loop is None or loop.is_closed() or _running_loop() is loop:
-            self._remove(route, reason)
-        else:
-            loop.call_soon_threadsafe(self._remove, route, reason)
+        self._here(self._remove, route, reason)
 
     def pause(self, who: object) -> None:
         """Read nothing more until `resume`: the server has to wait, and may drop us for it."""
@@ -271,6 +277,19 @@ class Stream:
     def resume(self, who: object) -> None:
         """Go on reading once nobody pauses any more."""
         self._post(self._resume, who)
+
+    def _is_here(self) -> bool:
+        """Whether what belongs to the loop may be done at once: on it, or when there is none."""
+        loop = self._loop
+        return loop is None or loop.is_closed() or _running_loop() is loop
+
+    def _here(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call on the stream's loop, at once if possible."""
+        if self._is_here():
+            call(*arguments)
+        else:
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(call, *arguments)
 
     def _post(self, call: Callable[[object], None], argument: object) -> None:
         loop = self._loop
@@ -530,7 +549,7 @@ class Stream:
             self._reconnects += 1
         self._was_up = True
         self._watch.restart(self._time.pace)
-        self._coverage.asked()
+        self._coverage.began()
         self._set_state("live")
         self._flush()
         assert self._ready is not None
@@ -668,6 +687,15 @@ class Stream:
 
     # -- routes, on the loop --
 
+    def _take_changes(self) -> None:
+        with self._changing:
+            changes, self._changes = self._changes, {}
+            self._change_is_due = False
+        for route, wishes in changes.items():
+            added = [symbol for symbol, wanted in wishes.items() if wanted]
+            dropped = [symbol for symbol, wanted in wishes.items() if not wanted]
+            self._change(route, added, dropped)
+
     def _change(self, route: Route, added: list[str], dropped: list[str]) -> None:
         is_new = not self._routes.symbols_of(route)
         # Wanted before unwanted, so that what is in both is never unsubscribed.
@@ -676,12 +704,12 @@ class Stream:
         if is_new and self._loop is not None:
             self._coverage.resume(route)
         if self.authenticated:
-            self._coverage.asked([route])
             self._coverage.joined(route, added, self._protocol.confirmed)
         self._drop(route, dropped)
         self._flush()
 
     def _remove(self, route: Route, reason: str) -> None:
+        self._take_changes()
         if reason:
             self._coverage.lost(reason, [route])
         symbols = list(self._routes.symbols_of(route))

@@ -214,11 +214,12 @@ class Session:
 
     def _make_client(self, feed: str, url: str | None) -> StreamClient:
         credentials = find_credentials()
-        if credentials is None and url is None and not os.environ.get(STREAM_URL_VARIABLE):
+        address = url or os.getenv(STREAM_URL_VARIABLE)
+        if credentials is None and not address:
             endpoint = find_endpoint(feed)
             url = self._local_simulator().url + endpoint.path
             credentials = _SIMULATOR_KEYS
-        elif credentials is None and is_loopback(url or os.environ[STREAM_URL_VARIABLE]):
+        elif credentials is None and address and is_loopback(address):
             credentials = _SIMULATOR_KEYS  # a simulator of this machine takes any keys
         credentials = credentials or require_credentials()
         return StreamClient(feed, api_key=credentials.key, api_secret=credentials.secret, url=url)
