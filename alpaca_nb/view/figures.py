@@ -64,6 +64,9 @@ LIGHT = {
 """The light colour of each role. The roles are design tokens of `js/src/theme.css`, where the
 page finds the colours of the theme it is in."""
 
+_LEAST_VOLUME = 72
+"""Pixels of the volume panel at least: half of them are labels of the time axis."""
+
 _PAINT = "paint"
 
 
@@ -114,7 +117,7 @@ def make_panels(
     nothing = np.full(1, np.nan)
     source = ColumnDataSource(data=dict.fromkeys(kind.columns, nothing), name=SOURCE)
     time_range = Range1d(start=0, end=window_s * 1000, name=TIME_RANGE)
-    volume_height = round(height * 0.24) if kind.volume else 0
+    volume_height = max(round(height * 0.24), _LEAST_VOLUME) if kind.volume else 0
     crosshair_x = _paint(Span(dimension="height", line_width=1, line_dash="dotted"), line="muted")
 
     price = _panel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import secrets
@@ -67,6 +68,28 @@ class LabServer:
         path = self.settings / "@jupyterlab" / f"{schema}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
+
+    def write_notebook(self, name: str, cells: dict[str, str]) -> None:
+        """Write a notebook of code cells by id."""
+        kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+        made: list[dict[str, Any]] = [
+            {
+                "cell_type": "code",
+                "id": id_,
+                "source": inspect.cleandoc(source),
+                "metadata": {},
+                "outputs": [],
+                "execution_count": None,
+            }
+            for id_, source in cells.items()
+        ]
+        content = {
+            "cells": made,
+            "metadata": {"kernelspec": kernel},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+        (self.folder / name).write_text(json.dumps(content))
 
     def is_up(self) -> bool:
         """Whether it answers."""
@@ -210,6 +233,15 @@ class Notebook:
     def is_busy(self, cell: Locator) -> bool:
         """Whether a started cell is still running."""
         return "*" in (cell.locator(".jp-InputArea-prompt").text_content() or "")
+
+    def expect_motion(self, part: Locator, *, during_s: float = 3, values: int = 3) -> None:
+        """Fail unless a part of the page says so many different things over some time."""
+        seen = set()
+        end = time.monotonic() + during_s
+        while time.monotonic() < end:
+            seen.add(part.inner_text())
+            self.page.wait_for_timeout(200)
+        assert len(seen) >= values, f"{part} stands still: {seen}"
 
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page as it is now."""

@@ -59,6 +59,13 @@ def test_the_panels_of_one_chart_share_their_time_axis() -> None:
     assert price.height + volume.height == 320
 
 
+def test_a_low_chart_leaves_room_for_the_volumes() -> None:
+    """The labels of the time axis are under them, however low the chart is."""
+    price, volume = panels("trades", height=200).layout.children
+    assert volume.height >= 70
+    assert price.height + volume.height == 200
+
+
 def test_a_figure_never_asks_for_webgl_and_shows_no_logo() -> None:
     """The canvas is what draws fast without a graphics card, and the figure is ours."""
     price = panels("quotes").price
