@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import multiprocessing
 import random
 import sys
@@ -54,13 +55,12 @@ async def _serve(pipe: Connection) -> None:
         protocols.append(protocol)
         protocol.start()
         ticking = asyncio.create_task(tick(connection, protocol, codec.text))
-        try:
+        with contextlib.suppress(websockets.ConnectionClosed):
             await flush(connection, protocol, codec.text)
             async for data in connection:
                 protocol.receive(data)
                 await flush(connection, protocol, codec.text)
-        finally:
-            ticking.cancel()
+        ticking.cancel()
 
     async def flush(connection: Any, protocol: ServerProtocol, text: bool) -> None:
         for data in protocol.data_to_send():

@@ -7,7 +7,7 @@ those that are over to the repair.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from alpaca_nb.clock import Clock
 from alpaca_nb.feed.exchange import Time
@@ -37,21 +37,19 @@ class Coverage:
         self._assumed: dict[tuple[str, str], int] = {}
         self._unproven: set[Route] = set()
 
-    def joined(self, route: Route, symbols: Iterable[str], sent: Subscriptions) -> None:
+    def joined(self, route: Route, symbols: Sequence[str], sent: Subscriptions) -> None:
         """A route wants these too; those that the server sends already come at once."""
-        if route.seams is None:
-            return
+        self._ask(route, symbols)
         there = sent.get(route.channel.name, frozenset())
         if "*" in there:
             self._confirm(route, symbols)
         else:
             self._confirm(route, [symbol for symbol in symbols if symbol in there])
 
-    def asked(self, routes: Iterable[Route] | None = None) -> None:
-        """What these routes want (None: all routes) is being asked for from now on."""
-        for route in self._routes if routes is None else routes:
-            if route.seams is not None:
-                route.seams.ask(self._routes.symbols_of(route), now_ns=self._clock.now_ns())
+    def began(self) -> None:
+        """The server is being asked for all that the routes want, from now on."""
+        for route in self._routes:
+            self._ask(route, self._routes.symbols_of(route))
 
     def refused(self, refused: Subscriptions, reason: str) -> None:
         """The server will not send these."""
@@ -149,6 +147,10 @@ class Coverage:
                     reached.setdefault(route, []).append(symbol)
         for route, its in reached.items():
             self._confirm(route, its)
+
+    def _ask(self, route: Route, symbols: Iterable[str]) -> None:
+        if route.seams is not None:
+            route.seams.ask(symbols, now_ns=self._clock.now_ns())
 
     def _confirm(self, route: Route, symbols: Iterable[str]) -> None:
         seams = route.seams
