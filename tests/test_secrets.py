@@ -5,24 +5,29 @@ from __future__ import annotations
 import ast
 import asyncio
 import functools
+import gc
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import CodeType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
 import httpx
 import pytest
 from IPython.core.ultratb import VerboseTB
+from websockets.asyncio.client import ClientConnection
 
 import alpaca_nb
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
-from alpaca_nb.errors import AlpacaError, RestError, StreamError
+from alpaca_nb.errors import AlpacaError, BadInputError, ConnectError, RestError, StreamError
+from alpaca_nb.feed.async_client import AsyncStreamClient
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.rest import LatestQuote, RestClient
+from alpaca_nb.feed.transport import connect_websocket
+from alpaca_nb.sim.plans import Plan
 from alpaca_nb.sim.server import LocalSimulator
 
 KEY, SECRET = "PKKEYINTESTS0000", "sEcReTiNtEsTs0000"
@@ -218,16 +223,157 @@ def _code(path: Path) -> str:
 # -- streams -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"header_auth": True}, {"codec": "json"}])
-def test_a_refused_stream(options: Any) -> None:
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
+MOVED = b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
+NO_WEBSOCKET = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+
+
+def connecting(url: str) -> Coroutine[Any, Any, Any]:
+    """A handshake with keys in its headers."""
+    return connect_websocket(
+        "ws" + url.removeprefix("http"),
+        headers=CREDENTIALS.headers,
+        on_frame=lambda data: None,
+        open_timeout_s=0.2,
+    )
+
+
+@pytest.mark.parametrize("reply", [REFUSED, MOVED, NO_WEBSOCKET, b"SSH-2.0\r\n\r\n", b""])
+async def test_a_handshake_that_fails(reply: bytes) -> None:
+    """The library's request, with keys in its headers, does not come along with the error."""
+    async with server(reply) as (url, _):
+        with pytest.raises(ConnectError) as caught:
+            await connecting(url)
+    assert_hidden(shown(caught.value))
+
+
+async def test_a_handshake_with_nobody() -> None:
+    """The same where nobody listens."""
+    async with server(b"") as (url, _):
+        pass
+    with pytest.raises(ConnectError) as caught:
+        await connecting(url)
+    assert_hidden(shown(caught.value))
+
+
+async def test_a_cancelled_handshake() -> None:
+    """The same when the wait for an answer is interrupted."""
+    async with server(b"") as (url, asked):
+        task = asyncio.ensure_future(connecting(url))
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+    told = shown(caught.value)
+    assert "connect_websocket" in told
+    assert "websockets/asyncio" not in told
+    assert_hidden(told)
+
+
+def held(thing: Any) -> Iterator[Any]:
+    """Every object that can be reached from a thing, but for what a Secret hides."""
+    seen: set[int] = set()
+    waiting = [thing]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | ModuleType | CodeType):
+            continue
+        seen.add(id(each))
+        yield each
+        if isinstance(each, FunctionType):
+            if each.__qualname__ != "Secret.__init__.<locals>.<lambda>":
+                waiting += each.__closure__ or ()
+        else:
+            waiting += gc.get_referents(each)
+
+
+OPTIONS = pytest.mark.parametrize("options", [{}, {"header_auth": True}, {"codec": "json"}])
+KEYS = pytest.mark.parametrize(
+    "keys", [{"api_key": KEY, "api_secret": SECRET}, {"oauth_token": SECRET}], ids=["keys", "token"]
+)
+
+
+@OPTIONS
+@KEYS
+@pytest.mark.parametrize("rules", [{"key": "other", "secret": "other"}, {"plan": Plan.basic()}])
+def test_a_refused_stream(keys: Any, options: Any, rules: Any) -> None:
     """Keys that the server refuses are in neither the error nor the client."""
-    with LocalSimulator(port=0, speed=20, key="other", secret="other") as simulator:
-        client = StreamClient(
-            api_key=KEY, api_secret=SECRET, url=f"{simulator.url}/v2/iex", **options
-        )
+    with LocalSimulator(speed=20, **rules) as simulator:
+        client = StreamClient("sip", url=f"{simulator.url}/v2/sip", **keys, **options)
         with pytest.raises(StreamError) as caught:
             client.connect()
     told = [
         shown(error) for error in (caught.value, *client.errors) if isinstance(error, Exception)
     ]
     assert_hidden("\n".join([*told, repr(client), repr(vars(client)), repr(client.status)]))
+
+
+@KEYS
+async def test_a_refused_async_stream(keys: Any) -> None:
+    """The same for the async client."""
+    with LocalSimulator(speed=20, key="other", secret="other") as simulator:
+        client = AsyncStreamClient(url=f"{simulator.url}/v2/iex", **keys)
+        with pytest.raises(StreamError) as caught:
+            await client.connect()
+    assert_hidden(shown(caught.value) + repr(client) + repr(vars(client)))
+
+
+@OPTIONS
+@KEYS
+def test_nothing_that_a_client_holds_is_a_key(keys: Any, options: Any) -> None:
+    """Once connected, the keys are in no attribute, queue or waiting call of any object of it."""
+    with LocalSimulator(speed=20) as simulator:
+        client = StreamClient(url=f"{simulator.url}/v2/iex", **keys, **options)
+        frame = client.frame("quotes", "AAPL")
+        with client:
+            frame.wait(1, 20)
+            everything = list(held(client))
+    assert any(isinstance(each, ClientConnection) for each in everything)
+    texts = [each for each in everything if isinstance(each, str | bytes | bytearray)]
+    assert_hidden("\n".join(map(str, texts)))
+
+
+@OPTIONS
+@KEYS
+def test_no_stream_is_logged_with_its_keys(
+    keys: Any, options: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sets every logger there is to its lowest level sees no keys in the log."""
+    for name in [None, *logging.root.manager.loggerDict]:
+        caplog.set_level(logging.DEBUG, name)
+    with LocalSimulator(speed=20, key=KEY if "api_key" in keys else "other", secret=SECRET) as it:
+        client = StreamClient(url=f"{it.url}/v2/iex", **keys, **options)
+        frame = client.frame("quotes", "AAPL")
+        with client:
+            frame.wait(1, 20)
+    assert "connection open" in caplog.text
+    assert_hidden(caplog.text)
+
+
+BAD_OPTIONS = [{"feed": "nasdaq"}, {"url": "http://x"}, {"codec": "xml"}, {"handler_limit": 0}]
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS)
+@KEYS
+def test_a_client_that_cannot_be_made(keys: Any, options: Any) -> None:
+    """An error about something else does not show the keys that were passed along."""
+    with pytest.raises(BadInputError) as caught:
+        StreamClient(**keys, **options)
+    assert_hidden(shown(caught.value))
+    with pytest.raises((BadInputError, TypeError)) as caught_too:
+        AsyncStreamClient(**keys, **options)
+    assert_hidden(shown(caught_too.value))
+
+
+@pytest.mark.parametrize("options", [{"speed": -1}, {"host": ""}, {"plan": 1}])
+def test_a_simulator_that_cannot_be_made(options: Any) -> None:
+    """The simulator's own keys may be somebody's real ones."""
+    with pytest.raises(BadInputError) as caught:
+        LocalSimulator(key=KEY, secret=SECRET, **options)
+    assert_hidden(shown(caught.value))
+
+
+def test_a_simulator_does_not_show_its_keys() -> None:
+    """Neither its repr nor its attributes do."""
+    simulator = LocalSimulator(key=KEY, secret=SECRET)
+    assert_hidden(repr(simulator) + repr(vars(simulator)))

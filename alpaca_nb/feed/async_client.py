@@ -62,7 +62,8 @@ class AsyncStreamClient:
         """Messages that readers of `batches` never saw because they fell behind."""
 
     def __repr__(self) -> str:
-        return f"Async{self._client!r}"
+        client = getattr(self, "_client", "StreamClient(not made)")  # its own errors show it so
+        return f"Async{client}"
 
     async def __aenter__(self) -> Self:
         await self.connect()

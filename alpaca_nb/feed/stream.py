@@ -117,10 +117,12 @@ class Stream:
         settle_s: float = SETTLE_S,
         sweep_s: float = SWEEP_S,
     ) -> None:
-        if codec not in CODECS:
-            raise BadInputError(f"There is no codec {codec!r}; choose 'msgpack' or 'json'.")
+        # First what a repr shows: a traceback of an error in here may ask for it.
         self.endpoint = endpoint
         self.url = stream_url(endpoint, url)
+        self._state: State = "stopped"
+        if codec not in CODECS:
+            raise BadInputError(f"There is no codec {codec!r}; choose 'msgpack' or 'json'.")
         self.policy = policy or ReconnectPolicy()
         self._codec = CODECS[codec]
         self._compression = compression
@@ -178,7 +180,6 @@ class Stream:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._life: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
-        self._state: State = "stopped"
         self._detail = ""
         self._patience_ends_s: float | None = None
         self._signals: asyncio.Queue[_Signal] = asyncio.Queue()

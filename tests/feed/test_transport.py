@@ -110,6 +110,27 @@ async def test_a_refused_handshake_names_status_and_address(status: int, text: s
     assert "secret" not in str(caught.value)
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    """The headers, and keys in them, go to no other address than the one that was given."""
+    asked: list[Any] = []
+
+    def note(socket: ServerConnection, request: Any) -> None:
+        asked.append(request)
+
+    async with running(lambda socket: None, process_request=note) as other:
+
+        def redirect(socket: ServerConnection, request: Any) -> Any:
+            response = socket.respond(HTTPStatus.FOUND, "")
+            response.headers["Location"] = other
+            return response
+
+        async with running(lambda socket: None, process_request=redirect) as url:
+            with pytest.raises(ConnectError, match="at another address") as caught:
+                await connect(url)
+    assert caught.value.status == 302
+    assert asked == []
+
+
 async def test_nobody_there() -> None:
     """A closed port is named, with the way out."""
     async with running(lambda socket: None) as url:
