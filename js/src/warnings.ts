@@ -42,8 +42,11 @@ function* symbols({ stale, trading, refused, subscriptions }: Status): Generator
   }
 }
 
-function* gaps({ gaps: { open, pending } }: Status): Generator<Warning> {
-  if (open > 0) yield { kind: "gap", text: `${many(open, "gap")} open`, tone: "warn" };
+function* gaps({ state, gaps: { open, pending } }: Status): Generator<Warning> {
+  // Whoever stops a stream knows that nothing comes.
+  if (open > 0 && state !== "stopped") {
+    yield { kind: "gap", text: `${many(open, "gap")} open`, tone: "warn" };
+  }
   if (pending > 0) {
     yield { kind: "gap", text: `${many(pending, "gap")}, repair pending`, tone: "warn" };
   }

@@ -49,6 +49,13 @@ describe("warnings", () => {
     expect(told(gaps({ repaired: 9, pending: 1 }))).toEqual(["1 gap, repair pending"]);
   });
 
+  it("tells of an open gap in every state but that of a stream that was stopped", () => {
+    const open = gaps({ open: 2 });
+    expect(told({ ...open, state: "waiting" })).toEqual(["2 gaps open"]);
+    expect(told({ ...open, state: "failed" })).toEqual(["2 gaps open"]);
+    expect(told({ ...open, state: "stopped" })).toEqual([]);
+  });
+
   it.each([
     [1.9, []],
     [-1.9, []],
