@@ -33,6 +33,7 @@ from alpaca_nb.errors import (
 
 if TYPE_CHECKING:
     from alpaca_nb.data.frame import LiveFrame
+    from alpaca_nb.data.gaps import Gap
     from alpaca_nb.data.status import StreamStatus
     from alpaca_nb.feed.async_client import AsyncStreamClient
     from alpaca_nb.feed.client import PyAlpacaAPI, StreamClient
@@ -52,6 +53,7 @@ __all__ = [
     "ConnectionLimitError",
     "ConnectionLostError",
     "CredentialsError",
+    "Gap",
     "LiveFrame",
     "LocalSimulator",
     "PlanError",
@@ -79,6 +81,7 @@ __all__ = [
 _LAZY = {
     "AsyncStreamClient": "alpaca_nb.feed.async_client",
     "BarData": "alpaca_nb.feed.models",
+    "Gap": "alpaca_nb.data.gaps",
     "LiveFrame": "alpaca_nb.data.frame",
     "LocalSimulator": "alpaca_nb.sim.server",
     "PyAlpacaAPI": "alpaca_nb.feed.client",

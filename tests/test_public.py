@@ -19,6 +19,7 @@ PUBLIC = [
     "ConnectionLimitError",
     "ConnectionLostError",
     "CredentialsError",
+    "Gap",
     "LiveFrame",
     "LocalSimulator",
     "PlanError",

@@ -536,11 +536,12 @@ class StreamClient:
 
     def _put_handler_gaps(self, gaps: list[Gap]) -> None:
         self._handler_gaps.put_all(gaps)
-        self._tell_of_gaps(gaps)
+        # That nothing comes is in the log already, from the stream or from a frame.
+        self._tell_of_gaps(gaps, [gap for gap in gaps if gap.state == "missed"])
 
-    def _tell_of_gaps(self, gaps: list[Gap]) -> None:
+    def _tell_of_gaps(self, gaps: list[Gap], logged: list[Gap] | None = None) -> None:
         """Log what a person wants to know, and call `on_gap`, on the handlers' thread."""
-        for text in _describe_gaps(gaps):
+        for text in _describe_gaps(gaps if logged is None else logged):
             self.log.add("stream", text)
         if self.on_gap is not None:
             self._handlers.push(self.on_gap, gaps, self._gap_queue)  # type: ignore[arg-type]
@@ -590,18 +591,16 @@ def _describe_gaps(gaps: Sequence[Gap]) -> list[str]:
             told = [gap for gap in its if gap.state == state]
             names = ", ".join(gap.symbol for gap in told[:3])
             names += f" and {count - 3} more" if count > 3 else ""
-            what = f"{channel} {names}"
+            what = f"{channel.replace('_', ' ')} of {names}"
             if state == "open":
-                lines.append(f"Nothing comes of {what}: {told[0].reason}")
+                lines.append(f"No {what} come: {told[0].reason}")
             elif state == "repaired":
                 rows = sum(gap.rows for gap in told)
                 lines.append(
-                    f"Repaired {what}: {rows:,} rows were filled in."
-                    if rows
-                    else f"Nothing was missed of {what}."
+                    f"{rows:,} {what} were filled in." if rows else f"No {what} are missing."
                 )
             elif state in ("missed", "waiting"):
-                lines.append(f"Missing of {what}: {told[0].detail}")
+                lines.append(f"Some {what} are missing: {told[0].detail}")
     return lines
 
 

@@ -305,7 +305,7 @@ def test_a_pause_is_a_gap(stream: anb.StreamClient) -> None:
     assert gap.reason == "Disconnected on request."
     assert (frame.df["source"] == "backfill").sum() == gap.rows
     assert stream.status.gaps.repaired == 1
-    told = "Repaired quotes AAPL" if gap.rows else "Nothing was missed of quotes AAPL"
+    told = f"{gap.rows:,} quotes of AAPL were" if gap.rows else "No quotes of AAPL are missing"
     assert any(told in line.text for line in stream.status.log)
 
 
