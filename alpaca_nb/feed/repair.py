@@ -136,17 +136,20 @@ class Repair:
 
     async def _fill(self, route: Route, seams: Seams, gaps: Sequence[Gap]) -> None:
         await self._clock.sleep(self._settle_s)
-        failures = behind = 0
+        failures = behind = refusals = 0
         while True:
             gaps = await self._place(seams, gaps)
             source = self._source()
             if isinstance(source, str):
                 raise RestError(source)
             try:
-                holes = self._holes(route, seams, gaps)
+                # Where fresh data is not given, not a second more than is missing is asked for.
+                beyond_ns = _SECOND_NS if refusals else _BEYOND_NS
+                holes = self._holes(route, seams, gaps, beyond_ns)
                 lacking = await self._ask(route, source, holes)
-            except RecentDataError as error:
-                gaps = await self._wait_until_old(seams, gaps, error)
+            except RecentDataError:
+                gaps = await self._wait_until_old(seams, gaps, refusals)
+                refusals += 1
                 continue
             except RestError as error:
                 if error.status in _FINAL or failures >= _TRIES:
@@ -202,7 +205,10 @@ class Repair:
             symbols=list(by_symbol),
             overlap=None
             if route.channel.name == "bars"
-            else (max(hole.back_ns for hole in holes), asked_ns),
+            else (
+                max(hole.back_ns for hole in holes),
+                min(asked_ns, *(hole.end_ns for hole in holes)),
+            ),
         )
         return _Lacking(fill.unknown, fill.rows, newest_ns)
 
@@ -233,15 +239,21 @@ class Repair:
         seams.note(placed)
         return placed
 
-    def _holes(self, route: Route, seams: Seams, gaps: Sequence[Gap]) -> list[_Hole]:
+    def _holes(
+        self, route: Route, seams: Seams, gaps: Sequence[Gap], beyond_ns: int
+    ) -> list[_Hole]:
         exchange_at, first_ns = self._time.exchange_at, _first_ns(route)
         # When a symbol was first asked for is an estimate; what the frame begins with bounds it.
         return [
-            self._hole(gap, min(seams.owed_from(gap.symbol, exchange_at), first_ns or _NEVER_NS))
+            self._hole(
+                gap,
+                min(seams.owed_from(gap.symbol, exchange_at), first_ns or _NEVER_NS),
+                beyond_ns,
+            )
             for gap in gaps
         ]
 
-    def _hole(self, gap: Gap, owed_ns: int) -> _Hole:
+    def _hole(self, gap: Gap, owed_ns: int, beyond_ns: int) -> _Hole:
         """What to ask for so that nothing of a loss is left out."""
         start_ns, back_ns = gap.start_ns, gap.end_ns
         assert back_ns is not None
@@ -249,8 +261,11 @@ class Repair:
         # A bar comes when its minute is over, and is named by its beginning.
         back_by_ns = round(LOOK_BACK_NS[gap.channel] * max(speed, 1.0))
         start_ns = max(start_ns - back_by_ns, min(owed_ns - is_bar * _MINUTE_NS, start_ns))
-        # Up to what there is now: when the return was is an estimate, and may be too early.
-        end_ns = max(back_ns, self._time.newest_ns() or 0) + round(_BEYOND_NS * max(speed, 1.0))
+        # Usually up to what there is now: the return is an estimate, and may be too early.
+        end_ns = back_ns
+        if beyond_ns >= _BEYOND_NS:
+            end_ns = max(end_ns, self._time.newest_ns() or 0)
+        end_ns += round(beyond_ns * max(speed, 1.0))
         end_ns -= is_bar * _MINUTE_NS
         return _Hole(gap.symbol, max(start_ns, 0), back_ns, max(end_ns, start_ns, 0))
 
@@ -262,20 +277,24 @@ class Repair:
         await self._clock.sleep(wait_s)
         return waiting
 
-    async def _wait_until_old(
-        self, seams: Seams, gaps: Sequence[Gap], error: RecentDataError
-    ) -> list[Gap]:
-        """Data of the consolidated tape is free for everybody once it is 15 minutes old."""
-        time = self._time
-        latest_ns = max(gap.end_ns or 0 for gap in gaps)
-        left_ns = latest_ns + RECENT_NS - (time.now_ns() or latest_ns)
-        wait_s = max(left_ns / _SECOND_NS / (time.speed() or 1.0), 0.0) + self._settle_s
-        minutes = max(1, round(wait_s / 60))
+    async def _wait_until_old(self, seams: Seams, gaps: Sequence[Gap], refusals: int) -> list[Gap]:
+        """Data of the consolidated tape is free for everybody once it is 15 minutes old.
+
+        The first time it may have been the room around the loss that was too fresh: a
+        delayed feed is old enough as it comes.
+        """
+        wait_s = self._retry_s[min(refusals, 2)]
+        if refusals == 1:
+            time = self._time
+            latest_ns = max(gap.end_ns or 0 for gap in gaps)
+            left_ns = latest_ns + RECENT_NS - (time.now_ns() or latest_ns)
+            wait_s += max(left_ns / _SECOND_NS / (time.speed() or 1.0), 0.0)
+        after = f"{wait_s / 60:.0f} min" if wait_s >= 90 else f"{wait_s:.0f} s"
         waiting = seams.change(
             gaps,
             state="waiting",
             detail="The plan gives data of this feed when it is 15 minutes old; it is asked for "
-            f"again in {minutes} min.",
+            f"again in {after}.",
         )
         await self._clock.sleep(wait_s)
         return waiting

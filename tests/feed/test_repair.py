@@ -237,15 +237,28 @@ async def test_recent_data_is_asked_for_when_it_is_old_enough(
 ) -> None:
     """Without the plan for it, data of the consolidated tape can be had after 15 minutes."""
     desk = make_desk(feed="sip")
-    desk.rest.answers = [RecentDataError("Not permitted.", status=403)]
+    desk.rest.answers = [RecentDataError("Not permitted.", status=403)] * 2
     await desk.lose()
-    await desk.run(3)
+    await desk.run(8)
     assert desk.gap.state == "waiting"
     assert "15 minutes old" in desk.gap.detail
+    assert "again in 15 min" in desk.gap.detail
     await desk.run(14 * 60)
-    assert len(desk.rest.asked) == 1
-    await desk.run(4 * 60)
-    assert (desk.gap.state, len(desk.rest.asked)) == ("repaired", 2)
+    assert len(desk.rest.asked) == 2
+    await desk.run(2 * 60)
+    assert (desk.gap.state, len(desk.rest.asked)) == ("repaired", 3)
+
+
+async def test_a_delayed_feed_is_old_enough_as_it_comes(make_desk: Callable[..., Desk]) -> None:
+    """When only the room around the loss was too fresh, it is asked for without that."""
+    desk = make_desk(feed="delayed_sip")
+    desk.rest.answers = [RecentDataError("Not permitted.", status=403)]
+    await desk.lose()
+    await desk.run(8)
+    assert desk.gap.state == "repaired"
+    first, second = (asked[3] for asked in desk.rest.asked)
+    assert first - second > 30 * SECOND
+    assert second >= desk.gap.end.value
 
 
 async def test_what_has_no_history_is_missed(make_desk: Callable[..., Desk]) -> None:
