@@ -34,7 +34,7 @@ from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import Route, routes_into
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.feed.shared import STREAMS
-from alpaca_nb.feed.stream import LOG_SHOWN, Stream, stream_url
+from alpaca_nb.feed.stream import LOG_SHOWN, ON_REQUEST, Stream, stream_url
 from alpaca_nb.feed.thread import FEED_THREAD
 from alpaca_nb.wire.endpoints import find_endpoint
 from alpaca_nb.wire.messages import Channel, Message, check_symbols, find_channel
@@ -177,7 +177,7 @@ class StreamClient:
             if stream is None:
                 return
             for route in self._routes:
-                stream.remove(route, "Disconnected on request.")
+                stream.remove(route, ON_REQUEST)
             stream.resume(self)
             self._last_status = stream.status
         STREAMS.release(self._key, id(self))
@@ -593,13 +593,15 @@ def _describe_gaps(gaps: Sequence[Gap]) -> list[str]:
             names += f" and {count - 3} more" if count > 3 else ""
             what = f"{channel.replace('_', ' ')} of {names}"
             if state == "open":
-                lines.append(f"No {what} come: {told[0].reason}")
+                # Whoever ended the connection on purpose need not be told of it.
+                if told[0].reason != ON_REQUEST:
+                    lines.append(f"No {what} come: {told[0].reason}")
             elif state == "repaired":
                 rows = sum(gap.rows for gap in told)
                 lines.append(
                     f"{rows:,} {what} were filled in." if rows else f"No {what} are missing."
                 )
-            elif state in ("missed", "waiting"):
+            elif told[0].detail and state in ("missed", "waiting"):
                 lines.append(f"Some {what} are missing: {told[0].detail}")
     return lines
 
@@ -614,7 +616,11 @@ def _ended(status: StreamStatus | None) -> StreamStatus | None:
         return None
     state: Literal["failed", "stopped"] = "failed" if status.state == "failed" else "stopped"
     detail = status.detail if state == "failed" else ""
-    return dataclasses.replace(status, state=state, detail=detail, rate=0.0)
+    symbols = tuple(
+        dataclasses.replace(each, subscription="pending", freshness="waiting")
+        for each in status.symbols
+    )
+    return dataclasses.replace(status, state=state, detail=detail, rate=0.0, symbols=symbols)
 
 
 def _check_count(name: str, value: object) -> int:

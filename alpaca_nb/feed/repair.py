@@ -127,7 +127,7 @@ class Repair:
         except asyncio.CancelledError:
             numbers = {gap.number for gap in gaps}
             waiting = [gap for gap in seams.unsettled if gap.number in numbers]
-            seams.change(waiting, state="waiting", detail="The stream was stopped before.")
+            seams.change(waiting, state="waiting", detail="")
             raise
         except AlpacaError as error:
             seams.change(gaps, state="missed", detail=str(error))

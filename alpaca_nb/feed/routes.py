@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,28 +146,30 @@ class Routes:
     def __init__(self, make_pulse: MakePulse = Pulse) -> None:
         self._make_pulse = make_pulse
         self.tables: dict[type[Any], Table] = {}
-        self._routes: dict[Route, set[str]] = {}
+        # Dictionaries as sets that keep the order of the wish.
+        self._routes: dict[Route, dict[str, None]] = {}
 
     def __iter__(self) -> Iterator[Route]:
         return iter(list(self._routes))
 
-    def symbols_of(self, route: Route) -> set[str]:
-        """What a route gets now."""
-        return self._routes.get(route, set())
+    def symbols_of(self, route: Route) -> Set[str]:
+        """What a route gets now, in the order of the wish."""
+        return self._routes.get(route, {}).keys()
 
     def add(self, route: Route, symbols: Iterable[str]) -> list[str]:
         """Let a route have these too; returns those it did not have."""
-        has = self._routes.setdefault(route, set())
+        has = self._routes.setdefault(route, {})
         new = [symbol for symbol in dict.fromkeys(symbols) if symbol not in has]
-        has.update(new)
+        has.update(dict.fromkeys(new))
         self._table(route.channel).add(route, new)
         return new
 
     def drop(self, route: Route, symbols: Iterable[str]) -> list[str]:
         """Let a route have these no more; returns those it had."""
-        has = self._routes.get(route, set())
+        has = self._routes.get(route, {})
         gone = [symbol for symbol in dict.fromkeys(symbols) if symbol in has]
-        has.difference_update(gone)
+        for symbol in gone:
+            del has[symbol]
         self._table(route.channel).drop(route, gone, has)
         if not has:
             self._routes.pop(route, None)

@@ -80,6 +80,9 @@ LEAVE_OFF_S = 1.0
 LOG_SHOWN = 50
 """How many of the newest lines of the log a status holds."""
 
+ON_REQUEST = "Disconnected on request."
+"""The reason of a loss that somebody wished for."""
+
 _TRADING_CHANNELS = ("statuses", "lulds")
 """What a frame of ticks or bars is subscribed besides: whether its symbols may trade at all."""
 _DELAYS_S = {"delayed_sip": 900.0}
@@ -379,7 +382,7 @@ class Stream:
         except Exception as error:  # ours or a library's: it must be seen, not vanish in a task
             failure = _internal(error)
         finally:
-            reason = "Disconnected on request." if failure is None else str(failure)
+            reason = ON_REQUEST if failure is None else str(failure)
             self._coverage.lost(reason)
             # Shielded: a cancelled stream still leaves its records in order.
             await asyncio.shield(self._leave_off())
@@ -438,7 +441,8 @@ class Stream:
                     f"The connection was lost and {self._attempts} attempts to make it again "
                     f"failed; the last one said: {failure} Call connect() to try again."
                 ) from failure
-            self._set_state("reconnecting", f"{failure} Trying again in {delay_s:.1f} s.")
+            when = f"in {delay_s:.1f} s" if delay_s >= 0.05 else "now"
+            self._set_state("reconnecting", f"{failure} Trying again {when}.")
             await self._clock.sleep(delay_s)
             self._attempts += 1
 
@@ -577,10 +581,12 @@ class Stream:
     def _set_state(self, state: State, detail: str = "") -> None:
         if state != "waiting":
             self._patience_ends_s = None
-        if state != self._state or detail != self._detail:
-            said = {"live": "Connected.", "stopped": "Stopped."}.get(state, "")
-            if text := said or (detail if state != "failed" else ""):
-                self.log.add("stream", text)
+        if state != self._state:
+            self._board.forget()
+            # What made a connection end is in the log already.
+            said = {"live": "Connected.", "stopped": "Stopped.", "waiting": detail}.get(state)
+            if said:
+                self.log.add("stream", said)
         self._state = state
         self._detail = detail
 

@@ -33,6 +33,10 @@ class SymbolBoard:
         self._phase = phase
         self._made: tuple[float, tuple[SymbolStatus, ...]] = (float("-inf"), ())
 
+    def forget(self) -> None:
+        """Make it anew when it is asked for next: the connection has changed."""
+        self._made = float("-inf"), ()
+
     def now(self) -> tuple[SymbolStatus, ...]:
         """Each (channel, symbol) that somebody asked for, as of the last second."""
         now_s = self._clock.monotonic()
@@ -83,7 +87,8 @@ class SymbolBoard:
             symbol=symbol,
             subscription=self._protocol.state(channel.name, symbol) if ready else "pending",
             reason=str(error) if error is not None else "",
-            freshness=freshness,
+            # While the server is not there, or was not asked yet, nothing else can be said.
+            freshness=freshness if ready else "waiting",
             rate=rate,
             received=received,
             last_received_ns=last_received_ns,

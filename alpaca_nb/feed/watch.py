@@ -163,9 +163,10 @@ class Watch:
                 except ValueError:
                     continue  # a time that is none proves nothing
                 if missed_ns > 0:
+                    missed_s = missed_ns / _SECOND_NS / (self._time.speed() or 1.0)
                     self._on_mute(
                         f"The connection was open and mute: {pulse.symbol} {pulse.channel} have "
-                        f"gone on for {missed_ns / _SECOND_NS:.1f} s without reaching us."
+                        f"gone on for {missed_s:.1f} s without reaching us."
                     )
                     return
                 pulse.note_verified(self._clock.monotonic())
