@@ -118,9 +118,7 @@ class Storm:
     def run(self, threads: int, seconds: float) -> None:
         """Change at random for so long."""
         self._client.subscribe_quotes(self._symbols[:50], self._in_a_handler)
-        workers = [
-            threading.Thread(target=self._work, args=(number,)) for number in range(threads)
-        ]
+        workers = [threading.Thread(target=self._work, args=(number,)) for number in range(threads)]
         for worker in workers:
             worker.start()
         self._stop.wait(seconds)
