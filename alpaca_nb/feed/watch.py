@@ -7,6 +7,7 @@ interface, and only a proven miss is a reason to make the connection anew.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -90,15 +91,19 @@ class Watch:
 
     async def run(self) -> None:
         """Judge every second, for as long as the connection lives."""
-        told_s = float("-inf")
+        # Beside the judging: a host that does not answer must not hold it up.
+        asking = asyncio.get_running_loop().create_task(self._keep_time(), name="alpaca_nb time")
+        try:
+            await self._judge()
+        finally:
+            asking.cancel()
+
+    async def _judge(self) -> None:
         while True:
             await self._clock.sleep(self._sweep_s)
             if not self._is_live():
                 continue
             now_s = self._clock.monotonic()
-            if now_s - told_s >= CLOCK_EVERY_S:
-                told_s = now_s
-                await self._ask_the_time()
             self._on_sweep()
             silent = self._beat(now_s)
             if silent and now_s - self._checked_s >= min(CHECK_EVERY_S, 5 * self._sweep_s):
@@ -125,6 +130,13 @@ class Watch:
             return pulses
         return stale
 
+    async def _keep_time(self) -> None:
+        while True:
+            await self._clock.sleep(self._sweep_s)
+            if self._is_live():
+                await self._ask_the_time()
+                await self._clock.sleep(CLOCK_EVERY_S)
+
     async def _ask_the_time(self) -> None:
         source = self._source()
         if isinstance(source, str):
@@ -149,7 +161,9 @@ class Watch:
         for channel, pulses in by_channel.items():
             before = {pulse.symbol: pulse.count for pulse in pulses}
             try:
-                latest = await source.rest.latest(channel, list(before), feed=source.feed)
+                latest = await source.rest.latest(
+                    channel, list(before), feed=source.feed, patient=False
+                )
             except AlpacaError:
                 continue
             # What REST has may be on its way to us.

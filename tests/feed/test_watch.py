@@ -36,7 +36,9 @@ class Rest:
         self.asked = 0
         self.server_time: Any = None
 
-    async def latest(self, channel: str, symbols: list[str], *, feed: str) -> dict[str, Any]:
+    async def latest(
+        self, channel: str, symbols: list[str], *, feed: str, patient: bool
+    ) -> dict[str, Any]:
         self.asked += 1
         if self.failure is not None:
             raise self.failure
@@ -273,6 +275,31 @@ async def test_a_symbol_that_never_began_is_proven_by_two_looks(
     assert desk.rest.asked >= 2
     assert desk.mute == []
     await desk.silence(20, elsewhere=True)
+    assert desk.mute
+
+
+async def test_a_clock_that_does_not_answer_holds_up_nothing(
+    make_desk: Callable[[], Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection is judged while the exchange's clock is being asked."""
+
+    async def never() -> Any:
+        await asyncio.get_running_loop().create_future()
+
+    desk = make_desk()
+    monkeypatch.setattr(desk.rest, "market_clock", never)
+    desk.watch.calendar.note_clock(
+        {
+            "timestamp": format_time(desk.clock.now_ns()),
+            "is_open": True,
+            "next_open": format_time(desk.clock.now_ns() + 7200 * SECOND),
+            "next_close": format_time(desk.clock.now_ns() + 3600 * SECOND),
+        },
+        desk.clock.now_ns(),
+    )
+    desk.frame("AAPL")
+    await desk.trade(60, "AAPL")
+    await desk.silence(25, elsewhere=True)
     assert desk.mute
 
 
