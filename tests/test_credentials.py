@@ -125,6 +125,19 @@ def test_keys_in_others_words_are_struck_out() -> None:
     credentials = Credentials(Secret(KEY), Secret(SECRET))
     told = credentials.without_keys(f"{KEY} and {SECRET} do not match")
     assert told == "Secret(…) and Secret(…) do not match"
+    short = Credentials(Secret("oauth"), Secret(""))
+    assert short.without_keys("no oauth here") == "no oauth here"
+
+
+def test_headers_show_their_names_only() -> None:
+    """Headers with keys can be sent, and neither printed nor pickled."""
+    headers = Credentials(Secret(KEY), Secret(SECRET)).headers
+    assert repr(headers) == "SecretHeaders(APCA-API-KEY-ID, APCA-API-SECRET-KEY)"
+    assert dict(headers) == {"APCA-API-KEY-ID": KEY, "APCA-API-SECRET-KEY": SECRET}
+    assert len(headers) == 2
+    assert SECRET not in f"{headers} {headers.items()} {headers.values()}"
+    with pytest.raises(TypeError):
+        pickle.dumps(headers)
 
 
 def test_a_secret_never_shows() -> None:

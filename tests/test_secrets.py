@@ -276,7 +276,8 @@ def held(thing: Any) -> Iterator[Any]:
     waiting = [thing]
     while waiting:
         each = waiting.pop()
-        if id(each) in seen or isinstance(each, type | ModuleType | CodeType):
+        # A logger leads to the records that pytest keeps, and to the server that they tell of.
+        if id(each) in seen or isinstance(each, type | ModuleType | CodeType | logging.Logger):
             continue
         seen.add(id(each))
         yield each

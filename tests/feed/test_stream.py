@@ -434,6 +434,16 @@ async def test_a_defect_in_the_clearing_up_is_seen(
     assert stream.status.state == "failed"
 
 
+async def test_a_goodbye_that_repeats_the_keys(make_stream: Make, server: Any, settle: Any) -> None:
+    """What a server says when it closes is told without them."""
+    stream = make_stream()
+    await stream.start()
+    server.last.drop(1008, "SECRET-IN-TESTS is stale")
+    await settle()
+    assert "(Secret(…) is stale)" in stream.status.detail
+    await stream.stop()
+
+
 async def test_stopped_before_it_began(make_stream: Make) -> None:
     """A stop in the same turn of the loop ends the wait for the start."""
     stream = make_stream()

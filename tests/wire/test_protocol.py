@@ -420,6 +420,17 @@ def test_no_secret_in_a_repr() -> None:
     assert sent(protocol) == [{"action": "auth", "key": "KEYKEY", "secret": "SECSEC"}]
 
 
+def test_a_server_that_repeats_the_keys() -> None:
+    """What a server says of its errors is told without them."""
+    credentials = Credentials(Secret("KEYKEYKEY"), Secret("SECSECSEC"))
+    protocol = ClientProtocol(JSON, credentials)
+    (event,) = protocol.receive(
+        '[{"T":"error","code":402,"msg":"SECSECSEC is not the secret of KEYKEYKEY"}]'
+    )
+    assert isinstance(event, ErrorReceived)
+    assert event.error.message == "Secret(…) is not the secret of Secret(…)"
+
+
 # -- the server --------------------------------------------------------------------------
 
 
