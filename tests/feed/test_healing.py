@@ -34,7 +34,7 @@ from alpaca_nb.sim.faults import (
 )
 from alpaca_nb.sim.plans import Plan
 
-AT_ONCE = 25
+AT_ONCE = 20
 """Sessions that run at the same time: they mostly wait."""
 
 A_CUT = Planned(Cut(), "data", after=150)
