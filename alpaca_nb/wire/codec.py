@@ -186,8 +186,12 @@ class _Tag(msgspec.Struct, rename={"tag": "T"}):
     tag: str = ""
 
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What decoding raises for bytes that are none of ours: broken, not UTF-8, nested too deeply."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, TypeError)
+"""What decoding raises for bytes that are none of ours.
+
+They are broken, not UTF-8, nested too deeply, or, where older versions of msgspec say
+TypeError, a map with keys that are none.
+"""
 
 _JSON_TYPES = _message_types(str)
 _MSGPACK_TYPES = _message_types(Ext)
