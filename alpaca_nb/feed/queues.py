@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Counts:
     waiting: int = 0
 
 
-class Queue:
+class Queue(ABC):
     """What waits under one policy and limit; made by `Backlog.make_queue`."""
 
     def __init__(self, policy: Policy, limit: int) -> None:
@@ -76,26 +77,26 @@ class Queue:
         self.listed = False
         """Whether the backlog knows that something waits here."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """How many messages wait."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def first(self) -> int:
         """The number of the push from which the next message is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, number: int, handler: Handler, messages: Sequence[Message[Any]]) -> int:
         """Let messages wait; returns how many were dropped for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self) -> tuple[Handler, Message[Any]]:
         """The next message with its handler."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clear(self) -> None:
         """Forget everything."""
-        raise NotImplementedError
 
 
 class _InOrder(Queue):

@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 
 import pytest
+from waiting import until
 
 import alpaca_nb as anb
 from alpaca_nb.errors import (
@@ -46,14 +47,6 @@ def stream(api: anb.PyAlpacaAPI) -> Iterator[anb.StreamClient]:
     client = api.create_stream_client(feed="iex")
     yield client
     client.disconnect()
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 10) -> None:
-    """Wait for something another thread does."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 # -- what the guide shows ----------------------------------------------------------------

@@ -9,11 +9,12 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from jupyter_client.manager import KernelManager
+from waiting import until
 
 import alpaca_nb as anb
 from alpaca_nb.errors import BadInputError, StreamError
@@ -26,13 +27,6 @@ GOING = 1000
 def simulator() -> Iterator[anb.LocalSimulator]:
     with anb.LocalSimulator(speed=20, symbols=["AAPL"]) as running:
         yield running
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def start(simulator: anb.LocalSimulator, code: str) -> subprocess.Popen[str]:

@@ -6,11 +6,11 @@ import asyncio
 import importlib
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 import alpaca_nb as anb
 from alpaca_nb.clock import SYSTEM_CLOCK
@@ -19,13 +19,6 @@ from alpaca_nb.errors import AuthenticationError, BadInputError, PlanError
 from alpaca_nb.testing import Cut, Mute, Plan, RefuseRest, SendError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def client(simulator: anb.LocalSimulator, feed: str = "iex", **options: Any) -> anb.StreamClient:
