@@ -57,7 +57,9 @@ class Coverage:
             symbols = refused.get(route.channel.name)
             if route.seams is not None and symbols:
                 its = symbols & self._routes.symbols_of(route)
-                route.seams.refuse(its, reason, now_ns=self._clock.now_ns())
+                route.seams.refuse(
+                    its, reason, now_ns=self._clock.now_ns(), exchange_at=self._exchange_at
+                )
 
     def left(self, route: Route, symbols: Iterable[str]) -> None:
         """A route does not want these any more."""
@@ -121,13 +123,18 @@ class Coverage:
                 if route.channel.name == name:
                     self._lose(route, "The server ended the subscription.", symbols)
 
-    def lost(self, reason: str, routes: Iterable[Route] | None = None) -> None:
-        """Nothing comes any more, for all routes or for these."""
+    def lost(self, reason: str, *, was_mute: bool = False) -> None:
+        """Nothing comes any more; a mute connection has kept something back before."""
         self._assumed.clear()
         # The frames of another connection prove nothing.
         self._unproven.clear()
-        for route in self._routes if routes is None else routes:
-            self._lose(route, reason)
+        for route in self._routes:
+            self._lose(route, reason, was_mute=was_mute)
+
+    def paused(self, route: Route, reason: str) -> None:
+        """Somebody ends the delivery to a route for a while."""
+        self._unproven.discard(route)
+        self._lose(route, reason)
 
     def _came(self, name: str, symbols: Iterable[str]) -> None:
         table = self._routes.tables.get(CHANNELS[name].message)
@@ -164,24 +171,35 @@ class Coverage:
             self._unproven.add(route)
             self._repair.add(route, ended)
 
-    def _lose(self, route: Route, reason: str, symbols: Iterable[str] | None = None) -> None:
-        if route.seams is None:
+    def _lose(
+        self,
+        route: Route,
+        reason: str,
+        symbols: Iterable[str] | None = None,
+        *,
+        was_mute: bool = False,
+    ) -> None:
+        seams = route.seams
+        if seams is None:
             return
         table = self._routes.tables[route.channel.message]
-        if "*" in self._routes.symbols_of(route) and "*" not in route.seams.open:
+        if "*" in self._routes.symbols_of(route) and "*" not in seams.open:
             # Who wants all symbols has been getting those that occurred.
-            route.seams.seen(table.slots)
+            seams.seen(table.slots)
 
         # A connection carries messages in the order of their time, or nearly so: what is older
-        # than the newest of them has come, whichever symbol that one was of.
-        newest_ns = self._newest_ns()
+        # than the newest of them has come, whichever symbol that one was of. Not so if it was
+        # mute, maybe for some symbols only: then what is here of each is all that is known.
+        newest_ns = None if was_mute else self._newest_ns()
 
         def last_ns(symbol: str) -> int | None:
             slot = table.slots.get(symbol)
             own_ns = _exchange_ns(slot.pulse.last) if slot is not None else None
+            if own_ns is not None and was_mute:
+                own_ns = max(own_ns, seams.covered_until(symbol) or 0)
             return max((ns for ns in (own_ns, newest_ns) if ns is not None), default=None)
 
-        route.seams.lose(
+        seams.lose(
             reason,
             last_ns=last_ns,
             now_ns=self._clock.now_ns(),

@@ -63,24 +63,13 @@ class Seams:
             self._since.setdefault(symbol, now_ns)
             self._first.setdefault(symbol, now_ns)
 
-    def refuse(self, symbols: Iterable[str], reason: str, *, now_ns: int) -> None:
+    def refuse(
+        self, symbols: Iterable[str], reason: str, *, now_ns: int, exchange_at: ExchangeAt
+    ) -> None:
         """Note that the server will not send these; nothing of them is owed any more."""
-        ended = []
-        for symbol in symbols:
-            self._since.pop(symbol, None)
-            self._first.pop(symbol, None)
-            gap = self._open.pop(symbol, None)
-            if gap is not None:
-                ended.append(
-                    replace(
-                        gap,
-                        end_ns=max(gap.start_ns, now_ns),
-                        state="missed",
-                        detail=reason,
-                        back_ns=now_ns,
-                    )
-                )
-        self.note(ended)
+        gone = list(symbols)
+        ended = self.leave(gone, now_ns=now_ns, exchange_at=exchange_at)
+        self.change(ended, state="missed", detail=reason)
 
     def confirm(self, symbols: Iterable[str], *, now_ns: int, exchange_at: ExchangeAt) -> list[Gap]:
         """Note that these come from now on; returns the losses that are over with it."""

@@ -191,7 +191,7 @@ class Stream:
         self._timer: asyncio.Task[None] | None = None
         self._attempts = 0
         self._data_flowed = False
-        self._given_up = False
+        self._given_up = self._was_mute = False
         self._was_up = False
         self._reconnects = 0
         self._unreadable = 0
@@ -419,7 +419,7 @@ class Stream:
         while True:
             failure = await self._one_connection(patience)
             self._note_error(failure)
-            self._coverage.lost(str(failure))
+            self._coverage.lost(str(failure), was_mute=self._was_mute)
             if self._data_flowed:
                 # Only data proves that a connection was any good.
                 delays = self.policy.delays(self._uniform)
@@ -449,7 +449,7 @@ class Stream:
     async def _one_connection(self, patience: Patience) -> StreamError:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
-        self._given_up = False
+        self._given_up = self._was_mute = False
         self._protocol.reset()
         self._signals = asyncio.Queue()
         self._unsent = asyncio.Event()
@@ -718,7 +718,7 @@ class Stream:
     def _remove(self, route: Route, reason: str) -> None:
         self._take_changes()
         if reason:
-            self._coverage.lost(reason, [route])
+            self._coverage.paused(route, reason)
         symbols = list(self._routes.symbols_of(route))
         if reason:
             self._routes.drop(route, symbols)
@@ -779,6 +779,7 @@ class Stream:
         return Pulse(channel, symbol, speed=self._time.pace)
 
     def _on_mute(self, reason: str) -> None:
+        self._was_mute = True
         self._give_up(ConnectionLostError(reason))
 
     def _give_up(self, error: StreamError) -> None:

@@ -75,7 +75,7 @@ def test_what_is_refused_is_not_owed() -> None:
     book = Book()
     book.seams.ask(["AAPL", "MSFT"], now_ns=100)
     book.seams.lose("Cut.", last_ns=nothing, now_ns=200, exchange_at=an_hour_later)
-    book.seams.refuse(["AAPL"], "No place.", now_ns=300)
+    book.seams.refuse(["AAPL"], "No place.", now_ns=300, exchange_at=an_hour_later)
     states = {gap.symbol: (gap.state, gap.detail) for gap in book.gaps.values()}
     assert states == {"AAPL": ("missed", "No place."), "MSFT": ("open", "")}
     book.seams.lose("Cut.", last_ns=nothing, now_ns=400, exchange_at=an_hour_later)

@@ -682,3 +682,43 @@ async def test_reading_pauses_for_whoever_needs_time(
     await settle()
     assert not server.last.paused
     await stream.stop()
+
+
+async def test_a_symbol_that_went_mute_alone_is_lost_from_its_own_last_message(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any
+) -> None:
+    """That other symbols went on says nothing of one that was kept back."""
+    stream, frame = make_stream(), LiveFrame("quotes", ["AAPL", "MSFT"], clock=clock)
+    for route in framed(frame):
+        stream.add(route)
+    await stream.start()
+    await settle()
+    first_ns = clock.now_ns()
+    server.last.send_data(quote("AAPL", timestamp=first_ns))
+    await settle()
+    await clock.advance(240)
+    last_ns = clock.now_ns()
+    server.last.send_data(quote("MSFT", timestamp=last_ns))
+    await settle()
+    stream._on_mute("AAPL quotes have gone on without reaching us.")
+    await settle()
+    starts = {gap.symbol: gap.start.value for gap in frame.gaps.itertuples()}
+    assert starts == {"AAPL": first_ns, "MSFT": last_ns}
+    await stream.stop()
+
+
+async def test_a_client_that_pauses_leaves_the_others_alone(
+    make_stream: Make, server: Any, settle: Any
+) -> None:
+    """A pause of one consumer is a loss of that one only."""
+    stream = make_stream()
+    frames = [LiveFrame("quotes", "AAPL") for _ in range(2)]
+    routes = [framed(frame)[0] for frame in frames]
+    for route in routes:
+        stream.add(route)
+    await stream.start()
+    await settle()
+    stream.remove(routes[0], "Disconnected on request.")
+    await settle()
+    assert [len(frame.gaps) for frame in frames] == [1, 0]
+    await stream.stop()
