@@ -24,7 +24,7 @@ from alpaca_nb.feed.retry import ReconnectPolicy
 from alpaca_nb.feed.routes import routes_into
 from alpaca_nb.feed.stream import Stream
 from alpaca_nb.feed.transport import connect_websocket
-from alpaca_nb.sim.faults import Cut, EndlessPages, Fault, Moment, Mute
+from alpaca_nb.sim.faults import Cut, EndlessPages, Fault, LateData, Moment, Mute
 from alpaca_nb.sim.plans import Plan
 from alpaca_nb.sim.server import SimulatorServer
 from alpaca_nb.sim.tape import SyntheticTape
@@ -91,6 +91,10 @@ class Outcome:
     What did happen and was changed later is none, if the change may lie in a gap on record.
     """
     happened: list[tuple[Fault, str]] = field(default_factory=list)
+    never_happened: list[Fault] = field(default_factory=list)
+    """What was planned and found no moment; such a session has tried nothing."""
+    late_rows: int = 0
+    """Rows of a symbol that came into its frame after it was unsubscribed."""
     states: Counter[str] = field(default_factory=Counter)
     reconnects: int = 0
     backfilled: int = 0
@@ -100,9 +104,8 @@ class Outcome:
     @property
     def is_true(self) -> bool:
         """Whether the frames are the tape, or differ exactly by what their gaps say."""
-        return (
-            self.settled and not any(self.unexplained.values()) and not any(self.invented.values())
-        )
+        wrong = any(self.unexplained.values()) or any(self.invented.values())
+        return self.settled and not wrong and not self.late_rows
 
     def __str__(self) -> str:
         def few(found: dict[str, Counter[tuple[Any, ...]]]) -> str:
@@ -115,6 +118,7 @@ class Outcome:
         return (
             f"settled: {self.settled}, gaps: {dict(self.states)}, reconnects: {self.reconnects}, "
             f"filled in: {self.backfilled}\n"
+            f"never happened: {self.never_happened}, late rows: {self.late_rows}\n"
             f"unexplained: {few(self.unexplained)}\ninvented: {few(self.invented)}\n"
             f"happened: {self.happened}\nerrors: {self.errors}"
         )
@@ -163,6 +167,9 @@ async def play(
             await _connect(stream, clock)
             if not at_start:
                 _arm(server, planned)
+            late = None
+            if any(isinstance(each.fault, LateData) for each in planned):
+                late = await _unsubscribe_something(stream, clock)
             settled = await _heal(stream, server, tape, frames, clock, wait_repairs=wait_repairs)
             outcome = _compare(server, tape, frames, feed)
             if not outcome.is_true and any(isinstance(each.fault, Mute) for each in planned):
@@ -178,6 +185,11 @@ async def play(
             await stream.stop()
         outcome.settled = settled
         outcome.happened = server.faults.happened
+        faults = [fault for fault, _ in outcome.happened]
+        outcome.never_happened = [each.fault for each in planned if each.fault not in faults]
+        if late is not None:
+            frame, position = late
+            outcome.late_rows = frame.position - position
         outcome.reconnects = stream.status.reconnects
         outcome.errors = [str(error) for error in stream.errors]
         return outcome
@@ -198,6 +210,17 @@ async def _connect(stream: Stream, clock: QuickClock) -> None:
         else:
             return
     raise AssertionError("the stream never connected")
+
+
+async def _unsubscribe_something(stream: Stream, clock: QuickClock) -> tuple[LiveFrame, int]:
+    """Have one more symbol for a while; returns its frame, and the rows it had at the end."""
+    frame = LiveFrame("quotes", "IBM")
+    (route,) = routes_into(frame, stream.endpoint)
+    stream.add(route)
+    while not frame.position:
+        await clock.sleep(0.5)
+    stream.remove(route)
+    return frame, frame.position
 
 
 async def _heal(

@@ -722,3 +722,27 @@ async def test_a_client_that_pauses_leaves_the_others_alone(
     await settle()
     assert [len(frame.gaps) for frame in frames] == [1, 0]
     await stream.stop()
+
+
+@pytest.mark.parametrize("skew_s", [3600, -3600])
+async def test_a_wrong_clock_bounds_no_loss(
+    make_stream: Make, server: Any, clock: ManualClock, settle: Any, skew_s: int
+) -> None:
+    """However wrong this machine's clock is, a loss has the exchange's times."""
+    stream, frame = make_stream(), LiveFrame("quotes", "AAPL", clock=clock)
+    for route in framed(frame):
+        stream.add(route)
+    await stream.start()
+    await settle()
+    for _ in range(5):
+        await clock.advance(1)
+        server.last.send_data(quote("AAPL", timestamp=clock.now_ns() - skew_s * 10**9))
+        await settle()
+    last_ns = clock.now_ns() - skew_s * 10**9
+    server.last.drop()
+    await settle()
+    await clock.advance(1)
+    await settle()
+    (gap,) = frame.gaps.itertuples()
+    assert (gap.start.value, gap.end.value) == (last_ns, last_ns + 10**9)
+    await stream.stop()
