@@ -248,7 +248,8 @@ class Repair:
             self._hole(
                 gap,
                 min(seams.owed_from(gap.symbol, exchange_at), first_ns or _NEVER_NS),
-                beyond_ns,
+                # Of what was unsubscribed meanwhile nothing is owed beyond that moment.
+                beyond_ns if seams.is_wanted(gap.symbol) else 0,
             )
             for gap in gaps
         ]

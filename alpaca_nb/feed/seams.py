@@ -158,6 +158,8 @@ class Seams:
         gone = list(symbols)
         lost = [symbol for symbol in gone if symbol in self._open]
         ended = self.confirm(lost, now_ns=now_ns, exchange_at=exchange_at)
+        for gap in ended:
+            del self._unproven[gap.number]  # frames that come later are none of its symbols'
         for symbol in gone:
             self._since.pop(symbol, None)
             self._first.pop(symbol, None)
@@ -176,6 +178,10 @@ class Seams:
         if start_ns is None or end_ns is None:
             return None
         return start_ns, max(start_ns, end_ns)
+
+    def is_wanted(self, symbol: str) -> bool:
+        """Whether the symbol is asked for still, so that the stream brings what is newer."""
+        return symbol in self._since or symbol in self._open
 
     def owed_from(self, symbol: str, exchange_at: ExchangeAt) -> int:
         """The exchange's time before which nothing of this symbol is owed."""

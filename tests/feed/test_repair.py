@@ -344,3 +344,21 @@ async def test_thousands_of_symbols_are_asked_for_by_the_hundred(
     assert sorted(len(asked[1]) for asked in desk.rest.asked) == [50, 100, 100]
     assert desk.frame.gap_counts.repaired == 250
     assert len(desk.frame) == 250
+
+
+async def test_nothing_is_owed_beyond_an_unsubscription(make_desk: Callable[..., Desk]) -> None:
+    """A loss that ended with the wish is filled up to that moment, and no further."""
+    desk = make_desk()
+    seams = desk.route.seams
+    assert seams is not None
+    times = {"exchange_at": lambda local_ns: local_ns}
+    seams.confirm(["AAPL"], now_ns=START_NS, **times)
+    seams.lose("Cut.", last_ns=lambda _: START_NS, now_ns=START_NS, **times)
+    await desk.clock.advance(10)
+    left_ns = desk.clock.now_ns()
+    desk.repair.add(desk.route, seams.leave(["AAPL"], now_ns=left_ns, **times))
+    desk.rest.rows = [trade("AAPL", left_ns - SECOND, 1), trade("AAPL", left_ns + SECOND, 2)]
+    await desk.clock.advance(10)
+    desk.newest_ns = desk.clock.now_ns()
+    await desk.run(8)
+    assert desk.frame.df["trade_id"].tolist() == [1]
