@@ -121,7 +121,7 @@ class Vocabulary:
     """Texts numbered in the order they first occurred; numbers are never given twice."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
-        self._codes = _Codes()
+        self._codes = Codes()
         self.encode(names)
         self._categories = Categories(tuple(self._codes))
 
@@ -143,7 +143,7 @@ class Vocabulary:
         return self._categories
 
 
-class _Codes(dict[str, int]):
+class Codes(dict[str, int]):
     """A dictionary that numbers a text when it is first asked for."""
 
     def __missing__(self, name: str) -> int:
@@ -449,7 +449,7 @@ class ColumnStore:
             return self._vocabularies[i].encode(values)
         if kind is Kind.LABELS:
             return self._vocabularies[i].encode(map(",".join, values))
-        return _ENCODERS[kind](values)
+        return encode_numbers(kind, values)
 
     def names(self, i: int) -> tuple[str, ...]:
         """The texts behind all codes of column `i` that `encode` has given."""
@@ -634,6 +634,15 @@ _ENCODERS: Final[dict[Kind, Callable[[Sequence[Any]], AnyArray]]] = {
     Kind.INT: _strictly("q"),
     Kind.IDENTIFIER: _strictly("Q"),
 }
+
+
+def encode_numbers(kind: Kind, values: Sequence[Any]) -> AnyArray:
+    """Values of a column that holds no texts, as they are stored.
+
+    Raises TypeError, ValueError or OverflowError if any of them cannot be stored.
+    """
+    return _ENCODERS[kind](values)
+
 
 _DTYPES: Final[dict[Kind, type[np.generic]]] = {
     Kind.TIME: np.int64,
