@@ -163,7 +163,7 @@ def setup(*, develop: bool) -> None:
         groups = ("--group", "dev") if develop else ()
         run(
             *(*pip, "--no-build-isolation", "-c", TESTED),
-            *("-e", ".[notebook,parquet]", *groups),
+            *("-e", ".[notebook,parquet,fast,polars]", *groups),
         )
         remembered.write_text(json.dumps({profile: wanted}))
     run(program("python"), "hatch_build.py")
@@ -389,8 +389,11 @@ def stage_wheel() -> Count:
     outside = folder / "elsewhere"
     outside.mkdir()
     smoke = ROOT / "tests" / "smoke.py"
-    run(python, smoke, cwd=outside, env={**test_environment(), "PYTHONPATH": None})
-    return Count(checked + 1)
+    environment = {**test_environment(), "PYTHONPATH": None}
+    run(python, smoke, cwd=outside, env=environment)
+    run(*install, "-c", TESTED, f"{wheel}[fast]")
+    run(python, smoke, "--fast", cwd=outside, env=environment)
+    return Count(checked + 2)
 
 
 def wheel_files(wheel: Path) -> dict[str, int]:
@@ -431,7 +434,7 @@ def stage_bounds() -> Count:
     python = program("python", venv)
     pip = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
     run(*pip, "--upgrade", "pip>=25.1", "hatchling>=1.27")
-    install = ("-e", ".[parquet]", "--group", "test")
+    install = ("-e", ".[parquet,fast,polars]", "--group", "test")
     run(*pip, "--no-build-isolation", "-c", LOWEST, *install)
     report = f"--junitxml={REPORTS / 'bounds.xml'}"
     return run_tests("bounds", python, "-m", "pytest", "-q", report)

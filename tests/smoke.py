@@ -1,6 +1,7 @@
 """What must work wherever the wheel is installed: run by `dev.py test wheel`, outside the checkout.
 
-python smoke.py
+    python smoke.py           with what the package itself needs
+    python smoke.py --fast    with what `alpaca-nb[fast]` adds
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ CELLS = (
     "quotes.wait(50)",
     "assert len(quotes.df) >= 50 and set(quotes.df['symbol']) <= {'AAPL', 'MSFT'}",
     "assert (quotes.df['source'] == 'simulated').all()",
+    "import sys; assert ('picows' in sys.modules) is {fast}, 'the wrong transport'",
+    "assert {fast} or 'numba' not in sys.modules",
     "%alpaca_chart quotes",
     "%alpaca_status",
     "%alpaca_disconnect",
     "%unload_ext alpaca_nb",
 )
+"""What is run in a kernel; `{fast}` is whether the extra is there."""
 
 
 def main() -> None:
@@ -36,16 +40,19 @@ def main() -> None:
     program = Path(sys.executable).with_name("alpaca-nb")
     subprocess.run([program, "--help"], check=True, capture_output=True)
 
+    fast = "--fast" in sys.argv[1:]
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         for cell in CELLS:
-            reply = client.execute_interactive(cell, timeout=60, output_hook=lambda _: None)
+            code = cell.replace("{fast}", str(fast))
+            reply = client.execute_interactive(code, timeout=60, output_hook=lambda _: None)
             content = reply["content"]
-            assert content["status"] == "ok", "\n".join([cell, *content["traceback"]])
+            assert content["status"] == "ok", "\n".join([code, *content["traceback"]])
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    print(f"alpaca_nb {alpaca_nb.__version__} works as installed in {package}")  # noqa: T201
+    extra = "[fast]" if fast else ""
+    print(f"alpaca_nb{extra} {alpaca_nb.__version__} works as installed in {package}")  # noqa: T201
 
 
 if __name__ == "__main__":

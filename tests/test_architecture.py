@@ -29,7 +29,8 @@ MAY_IMPORT = {
 """What the modules of each part may import of alpaca_nb; `__init__` and `__main__` may anything."""
 
 HOMES = {
-    "websockets": ("feed/transport.py", "sim/server.py"),
+    "websockets": ("feed/transport.py", "feed/websockets_transport.py", "sim/server.py"),
+    "picows": ("feed/picows_transport.py",),
     "httpx": ("feed/rest.py",),
     "anywidget": ("view/",),
     "ipywidgets": ("view/",),
@@ -37,11 +38,17 @@ HOMES = {
     "bokeh": ("view/",),
     "IPython": ("notebook/",),
     "exchange_calendars": ("feed/calendar.py",),
-    "pyarrow": ("sim/recording.py",),
+    "numba": ("data/kernels.py",),
+    "polars": ("data/export.py",),
+    "pyarrow": ("data/export.py", "sim/recording.py"),
 }
 """Where each heavy dependency lives; nothing else imports it."""
 
-NO_IO = {"asyncio", "socket", "ssl", "selectors", "http", "urllib", *HOMES}
+NO_IO = {"asyncio", "socket", "ssl", "selectors", "http", "urllib"} | {
+    dependency
+    for dependency, homes in HOMES.items()
+    if not any(home.startswith("data/") for home in homes)
+}
 
 
 def parts() -> list[tuple[str, ast.Module]]:
