@@ -233,7 +233,7 @@ def connecting(url: str) -> Coroutine[Any, Any, Any]:
     return connect_websocket(
         "ws" + url.removeprefix("http"),
         headers=CREDENTIALS.headers,
-        on_frame=lambda data: None,
+        on_frames=lambda frames: None,
         open_timeout_s=0.2,
     )
 

@@ -93,10 +93,12 @@ class Connector(Protocol):
         url: str,
         *,
         headers: Mapping[str, str],
-        on_frame: Callable[[bytes], None],
+        on_frames: Callable[[list[bytes]], None],
         compression: bool,
     ) -> Connection:
-        """Connect, and call `on_frame` on this loop with each frame, in order.
+        """Connect, and call `on_frames` on this loop with the frames of each chunk, in order.
+
+        There is one call for all that one read from the network completed, text as bytes too.
 
         Raises ConnectError where nobody answers or the handshake is refused, and
         BadInputError for an address that is none.
@@ -131,7 +133,7 @@ async def connect_websocket(
     url: str,
     *,
     headers: Mapping[str, str],
-    on_frame: Callable[[bytes], None],
+    on_frames: Callable[[list[bytes]], None],
     compression: bool = False,
     open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Connection:
@@ -159,7 +161,7 @@ async def connect_websocket(
     else:
         if socket.request is not None:
             socket.request.headers.clear()  # the library would keep them
-        return _WebSocket(socket, on_frame)
+        return _WebSocket(socket, on_frames)
     raise failure
 
 
@@ -175,10 +177,12 @@ class _Connect(websockets_client.connect):
 
 class _WebSocket:
     def __init__(
-        self, socket: websockets_client.ClientConnection, on_frame: Callable[[bytes], None]
+        self,
+        socket: websockets_client.ClientConnection,
+        on_frames: Callable[[list[bytes]], None],
     ) -> None:
         self._socket = socket
-        self._on_frame = on_frame
+        self._on_frames = on_frames
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._reader = asyncio.create_task(self._read(), name="alpaca_nb reader")
@@ -213,7 +217,7 @@ class _WebSocket:
                 if not self._may_read.is_set():
                     await self._may_read.wait()
                 # Text is not decoded to str on the way: the codec takes bytes.
-                self._on_frame(await self._socket.recv(decode=False))
+                self._on_frames([await self._socket.recv(decode=False)])
         except ConnectionClosed as error:
             return _how_closed(error)
         except BaseException:

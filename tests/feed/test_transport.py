@@ -26,7 +26,7 @@ async def running(handler: Handler, **options: Any) -> AsyncIterator[str]:
 
 async def connect(url: str, frames: list[bytes] | None = None) -> Any:
     kept = [] if frames is None else frames
-    return await connect_websocket(url, headers={"X-Test": "1"}, on_frame=kept.append)
+    return await connect_websocket(url, headers={"X-Test": "1"}, on_frames=kept.extend)
 
 
 async def test_frames_arrive_in_order_as_bytes() -> None:
