@@ -1,7 +1,7 @@
 """What must work wherever the wheel is installed: run by `dev.py test wheel`, outside the checkout.
 
-    python smoke.py           with what the package itself needs
-    python smoke.py --fast    with what `alpaca-nb[fast]` adds
+`python smoke.py` is for what the package itself needs, `python smoke.py --fast` for what
+`alpaca-nb[fast]` adds.
 """
 
 from __future__ import annotations
