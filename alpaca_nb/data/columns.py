@@ -451,6 +451,10 @@ class ColumnStore:
             return self._vocabularies[i].encode(map(",".join, values))
         return encode_numbers(kind, values)
 
+    def encode_texts(self, i: int, texts: Iterable[str]) -> AnyArray:
+        """The codes of texts in coded column `i`; labels joined by commas."""
+        return self._vocabularies[i].encode(texts)
+
     def names(self, i: int) -> tuple[str, ...]:
         """The texts behind all codes of column `i` that `encode` has given."""
         return self._vocabularies[i].categories.names

@@ -7,15 +7,14 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import astuple, fields
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.data.amend import Notice, notice_of
+from alpaca_nb.data.batch import Batch, Lexicon, join, layout_of
 from alpaca_nb.data.columns import (
     AnyArray,
     Change,
@@ -28,6 +27,7 @@ from alpaca_nb.data.columns import (
 )
 from alpaca_nb.data.gaps import Gap, GapLog
 from alpaca_nb.data.merge import places
+from alpaca_nb.data.readers import BatchReader, MessageReader
 from alpaca_nb.data.rules import Arrays, BarRules, Known, Plan, TradeRules, rules_of
 from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError
@@ -90,14 +90,21 @@ class Fill:
     """The rows added, by symbol."""
 
 
-class _Batch(Struct, gc=False):
-    """Messages that wait to be written; `offset` counts those handed in before them."""
+class _Staged(Struct, gc=False):
+    """What waits to be written; `offset` counts the messages handed in before it."""
 
-    # A Struct, because at one message a batch this is made for every message.
+    # A Struct, because at one message a call this is made for every message.
     offset: int
-    messages: Sequence[Message[Any]]
+    content: Sequence[Message[Any]] | Batch
     received_ns: int
+    """When messages came; a batch says it itself."""
     origin: Origin
+
+
+def _kind_of(staged: _Staged) -> tuple[Origin, Lexicon | None]:
+    """What is equal for all that is written together."""
+    content = staged.content
+    return staged.origin, content.lexicon if isinstance(content, Batch) else None
 
 
 class LiveFrame:
@@ -138,6 +145,7 @@ class LiveFrame:
         status: Callable[[], StreamStatus] | None = None,
         on_close: Callable[[], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        pull: Callable[[], None] | None = None,
     ) -> None:
         if type(maxlen) is not int or maxlen < 1:
             raise BadInputError(
@@ -148,12 +156,18 @@ class LiveFrame:
         self.symbols = check_symbols(symbols)
         self.maxlen = maxlen
         self.name = name or kind.name
+        self.pull = pull
+        """Called before anything is read or changed, so that what whoever feeds this frame
+        still has to decode gets here first. Holds no lock of the frame, may `take` and
+        `amend`, and is not called again from within."""
         rules = rules_of(kind.name)
         self.columns = columns_of(kind.message) + rules.extra
         self._status = status
         self._on_close = on_close
         self._clock = clock
-        self._reader = _MessageReader(kind.message)
+        self._layout = layout_of(kind.message)
+        self._messages = MessageReader(self._layout)
+        self._batches = BatchReader(self._layout)
         self._store = ColumnStore(self.columns, maxlen=maxlen)
         self._gap_log = GapLog()
         self._latest = LatestRows(self.columns)
@@ -162,7 +176,7 @@ class LiveFrame:
         # What goes with a snapshot that is just being published; see `_publish`.
         self._next: tuple[Snapshot, LatestRows, Known] | None = None
         # Staged by the writer, written by whoever holds the lock.
-        self._staged: deque[_Batch] = deque()
+        self._staged: deque[_Staged] = deque()
         # Messages handed in, counted by the writer, and those dealt with, under the lock.
         self._offered = self._consumed = 0
         self._lock = threading.Lock()
@@ -170,6 +184,8 @@ class LiveFrame:
         self._waiting = 0
         self._closed = False
         self._error: Exception | None = None
+        # Threads that are in `pull` now.
+        self._pulling: set[int] = set()
 
     def __repr__(self) -> str:
         shown = ", ".join(self.symbols[:8]) + (", …" if len(self.symbols) > 8 else "")
@@ -201,12 +217,22 @@ class LiveFrame:
         """
         if self._closed or not messages:
             return
-        self._staged.append(_Batch(self._offered, messages, received_ns, origin))
-        self._offered += len(messages)
-        if self._offered - self._consumed >= _WRITE_AT:
-            self._write_staged()
-        if self._waiting:
-            self._wake()
+        self._stage(messages, len(messages), received_ns, origin)
+
+    def take(self, batch: Batch, *, origin: Origin = "live") -> None:
+        """Append a batch of this frame's channel. For the same thread as `extend`.
+
+        What it is made of must not change until its rows are written. Does nothing on a
+        closed frame.
+        """
+        if batch.layout is not self._layout:
+            raise BadInputError(
+                f"A frame of {self.channel} takes batches of {self.channel}, "
+                f"not of {batch.layout.channel}."
+            )
+        if self._closed or not len(batch):
+            return
+        self._stage(batch, len(batch), 0, origin)
 
     def fill(
         self,
@@ -235,6 +261,7 @@ class LiveFrame:
         """
         if self._closed:
             return Fill()
+        self._pull()
         with self._lock:
             self._write_all()
             filled = self._fill(messages, received_ns, updates or {}, overlap, symbols)
@@ -257,6 +284,7 @@ class LiveFrame:
         """
         if self._closed or not messages:
             return
+        self._pull()
         with self._lock:
             self._write_all()
             if isinstance(self._rules, TradeRules):
@@ -276,9 +304,11 @@ class LiveFrame:
 
     def clear(self) -> None:
         """Forget all rows and `latest`. Positions go on, `epoch` changes."""
+        self._pull()
         with self._lock:
             self._write_all()
             self._latest.clear()
+            self._batches.forget()
             self._store.clear()
 
     def close(self, error: Exception | None = None) -> None:
@@ -286,6 +316,12 @@ class LiveFrame:
 
         Whoever waits in `wait` is woken; with an error, that error is raised there.
         """
+        try:
+            self._pull()
+        finally:
+            self._close(error)
+
+    def _close(self, error: Exception | None) -> None:
         with self._arrived:
             if self._closed:
                 return
@@ -331,11 +367,13 @@ class LiveFrame:
         Columns symbol, start, end, state, rows (filled in), reason, detail, lost, back; see
         `data.gaps`. A frame whose connection never broke has none.
         """
+        self._pull()
         return self._gap_log.to_frame()
 
     @property
     def gap_counts(self) -> GapCounts:
         """How many losses there were, by what became of them."""
+        self._pull()
         return self._gap_log.counts
 
     @property
@@ -346,6 +384,7 @@ class LiveFrame:
         old_price, old_size, new_price, new_size, matched (False while there is no such row).
         For a bar, price and size are its close and volume.
         """
+        self._pull()
         with self._lock:
             self._write_all()
             log = self._rules.known.log
@@ -384,12 +423,13 @@ class LiveFrame:
     @property
     def epoch(self) -> int:
         """Changes when rows once read are no longer true, as after `clear`."""
+        self._pull()
         return self._store.snapshot().epoch
 
     def snapshot(self) -> Snapshot:
         """All rows held, as raw columns."""
-        self._write_staged()
-        return self._store.snapshot()
+        self._pull()
+        return self._written()
 
     def rows_since(self, position: int) -> Snapshot:
         """The rows from `position` on, as raw columns; costs the same for any number of them.
@@ -406,6 +446,7 @@ class LiveFrame:
         number for its symbol until `epoch` changes. Go on at `last`.
         """
         _check_count(since, "since")
+        self._pull()
         with self._lock:
             self._write_all()
             return self._latest.since(since, of=self._store.snapshot())
@@ -417,15 +458,16 @@ class LiveFrame:
         is closed with fewer rows; the error it was closed with, if there was one.
         """
         _check_count(rows, "rows")
+        self._pull()
         with self._arrived:
             self._waiting += 1
             try:
                 enough = self._arrived.wait_for(
-                    lambda: self._closed or self.position >= rows, timeout
+                    lambda: self._closed or self._written().last >= rows, timeout
                 )
             finally:
                 self._waiting -= 1
-        if self.position < rows:
+        if self._written().last < rows:
             self._raise_too_few(rows, timeout if not enough else None)
 
     # -- display -------------------------------------------------------------------------
@@ -449,7 +491,32 @@ class LiveFrame:
             raise BadInputError("Nothing displays frames yet; import alpaca_nb.view first.")
         return factory(self, **options)
 
-    # -- from staged batches to columns --------------------------------------------------
+    # -- from what is staged to columns --------------------------------------------------
+
+    def _pull(self) -> None:
+        pull, thread = self.pull, threading.get_ident()
+        if pull is None or self._closed or thread in self._pulling:
+            return
+        try:
+            self._pulling.add(thread)
+            pull()
+        finally:
+            self._pulling.discard(thread)
+
+    def _written(self) -> Snapshot:
+        """All rows that were handed in, without asking for more."""
+        self._write_staged()
+        return self._store.snapshot()
+
+    def _stage(
+        self, content: Sequence[Message[Any]] | Batch, rows: int, received_ns: int, origin: Origin
+    ) -> None:
+        self._staged.append(_Staged(self._offered, content, received_ns, origin))
+        self._offered += rows
+        if self._offered - self._consumed >= _WRITE_AT:
+            self._write_staged()
+        if self._waiting:
+            self._wake()
 
     def _write_staged(self) -> None:
         if self._staged:
@@ -465,8 +532,8 @@ class LiveFrame:
         """
         self._settle()
         self._forget_written()
-        batches = [self._staged[i] for i in range(len(self._staged))]
-        for origin, some in groupby(batches, key=attrgetter("origin")):
+        staged = [self._staged[i] for i in range(len(self._staged))]
+        for (origin, _), some in groupby(staged, key=_kind_of):
             self._write(list(some), origin)
         self._forget_written()
 
@@ -476,19 +543,14 @@ class LiveFrame:
         while staged and staged[0].offset < consumed:
             staged.popleft()
 
-    def _write(self, batches: Sequence[_Batch], origin: Origin) -> None:
-        messages = [message for batch in batches for message in batch.messages]
-        received = np.repeat(
-            np.array([batch.received_ns for batch in batches], np.int64),
-            [len(batch.messages) for batch in batches],
-        )
-        arrays, _ = self._read(messages, received, origin)
+    def _write(self, staged: Sequence[_Staged], origin: Origin) -> None:
+        arrays, taken = self._columns_of(staged, origin)
         held, latest = self._store.snapshot(), self._latest
         groups = group(arrays[self._at["symbol"]], arrays[self._at["timestamp"]])
         plan = self._rules.take(arrays, held, groups, latest.newest(groups))
         tally = held.tally.plus(
-            taken=len(messages),
-            rejected=len(messages) - len(arrays[0]),
+            taken=taken,
+            rejected=taken - len(arrays[0]),
             duplicates=plan.duplicates,
             amended=plan.amended,
         )
@@ -504,16 +566,34 @@ class LiveFrame:
         )
         self._store.append(plan.new, tally=tally)
 
+    def _columns_of(self, staged: Sequence[_Staged], origin: Origin) -> tuple[Arrays, int]:
+        """All columns of what is staged, and how many messages that was."""
+        batches = [each.content for each in staged if isinstance(each.content, Batch)]
+        if batches:
+            batch = join(batches)
+            arrays = self._batches.read(batch, self._store)
+            return self._with_extra(arrays, batch.received, origin), len(batch)
+        messages = [message for each in staged for message in each.content]
+        received = np.repeat(
+            np.array([each.received_ns for each in staged], np.int64),
+            [len(each.content) for each in staged],
+        )
+        return self._read(messages, received, origin)[0], len(messages)
+
     def _read(
         self, messages: Sequence[Message[Any]], received: AnyArray, origin: Origin
     ) -> tuple[Arrays, AnyArray | None]:
         """All columns of the messages that can be stored, and which these are (None: all)."""
-        arrays, kept = self._reader.read(messages, self._store)
+        arrays, kept = self._messages.read(messages, self._store)
+        return self._with_extra(arrays, received if kept is None else received[kept], origin), kept
+
+    def _with_extra(self, arrays: Arrays, received: AnyArray, origin: Origin) -> Arrays:
+        """The columns of messages and those that say how they came."""
         source = self._store.encode(self._at["source"], [origin])
-        arrays += [received if kept is None else received[kept], np.repeat(source, len(arrays[0]))]
+        arrays += [received, np.repeat(source, len(received))]
         if "amended" in self._at:
-            arrays.append(np.zeros(len(arrays[0]), np.int8))
-        return arrays, kept
+            arrays.append(np.zeros(len(received), np.int8))
+        return arrays
 
     def _no_rows(self) -> Arrays:
         return [self._store.encode(i, []) for i in range(len(self.columns))]
@@ -665,44 +745,10 @@ class LiveFrame:
     def _raise_too_few(self, rows: int, timeout: float | None) -> None:
         if self._error is not None:
             raise self._error
-        seen = f"{self.position} of {rows} rows of {self!r} arrived"
+        seen = f"{self._written().last} of {rows} rows of {self!r} arrived"
         if timeout is None:
             raise TimeoutError(f"Only {seen}, and it was closed.")
         raise TimeoutError(f"Only {seen} within {timeout:g} s. {self.status.detail}".rstrip())
-
-
-class _MessageReader:
-    """Takes messages of one type apart into encoded columns."""
-
-    def __init__(self, message: type[Message[Any]]) -> None:
-        self._message = message
-        names = [field.name for field in fields(message)]
-        self._order = [names.index(column.name) for column in columns_of(message)]
-
-    def read(
-        self, messages: Sequence[Message[Any]], store: ColumnStore
-    ) -> tuple[list[AnyArray], AnyArray | None]:
-        """One array per column, and which messages could be stored (None: all of them)."""
-        try:
-            return self._encode(messages, store), None
-        except Exception:  # whatever is wrong with one message must not cost the others
-            kept = np.array([self._can_store(message, store) for message in messages], bool)
-            good = [message for message, keep in zip(messages, kept, strict=True) if keep]
-            return self._encode(good, store), kept
-
-    def _encode(self, messages: Sequence[Message[Any]], store: ColumnStore) -> list[AnyArray]:
-        columns: Iterable[Sequence[Any]] = zip(*map(astuple, messages), strict=True)
-        values = list(columns) or [()] * len(self._order)
-        return [store.encode(i, values[field]) for i, field in enumerate(self._order)]
-
-    def _can_store(self, message: Message[Any], store: ColumnStore) -> bool:
-        if not isinstance(message, self._message):
-            return False
-        try:
-            self._encode([message], store)
-        except Exception:
-            return False
-        return True
 
 
 def _marks(

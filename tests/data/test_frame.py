@@ -565,6 +565,97 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing(channel: str, action: str) 
     assert seen == ({True} if action == "read" else {False, True})
 
 
+# -- what is still on its way ------------------------------------------------------------
+
+READS = {
+    "df": lambda frame: frame.df,
+    "latest": lambda frame: frame.latest,
+    "since": lambda frame: frame.since(0),
+    "rows_since": lambda frame: frame.rows_since(0),
+    "latest_rows": lambda frame: frame.latest_rows(),
+    "snapshot": lambda frame: frame.snapshot(),
+    "stats": lambda frame: frame.stats,
+    "position": lambda frame: frame.position,
+    "len": len,
+    "epoch": lambda frame: frame.epoch,
+    "amendments": lambda frame: frame.amendments,
+    "gaps": lambda frame: frame.gaps,
+    "gap_counts": lambda frame: frame.gap_counts,
+    "wait": lambda frame: frame.wait(1, timeout=0),
+    "fill": lambda frame: frame.fill([make_trade(1)], received_ns=NOW),
+    "amend": lambda frame: frame.amend([cancel(2)], received_ns=NOW),
+    "clear": lambda frame: frame.clear(),
+    "close": lambda frame: frame.close(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=list(READS))
+def test_who_feeds_it_is_asked_before_anything_is_read_or_changed(read: Any) -> None:
+    """What still has to be decoded gets here first, once, on the thread that asks."""
+    frame = make_frame()
+    pulls: list[None] = []
+
+    def pull() -> None:
+        pulls.append(None)
+        frame.extend([make_trade(1)], received_ns=NOW)
+        frame.amend([cancel(2)], received_ns=NOW)
+        assert frame.position == 1
+
+    frame.pull = pull
+    read(frame)
+    assert len(pulls) == 1
+    frame.pull = None
+    assert frame.position == 1
+    assert len(frame.amendments) == 1
+
+
+def test_whoever_waits_does_not_ask_while_it_is_woken() -> None:
+    """`wait` asks once, before it waits: the feed's thread may be about to wake it."""
+    frame, pulls = make_frame(), []
+    frame.pull = lambda: pulls.append(threading.get_ident())
+
+    def feed() -> None:
+        for i in range(1, 4):
+            frame.extend([make_trade(i)], received_ns=NOW)
+
+    timer = threading.Timer(0.02, feed)
+    timer.start()
+    frame.wait(3, timeout=10)
+    timer.join()
+    assert pulls == [threading.get_ident()]
+
+
+def test_a_closed_frame_asks_no_more() -> None:
+    """What comes after the end has no place here; a frame is closed even if asking failed."""
+    frame, pulls = make_frame([make_trade(1)]), []
+
+    def pull() -> None:
+        pulls.append(None)
+        raise RuntimeError("cannot decode")
+
+    frame.pull = pull
+    with pytest.raises(RuntimeError):
+        frame.close()
+    assert frame.closed
+    assert ids(frame.df) == [1]
+    assert len(pulls) == 1
+
+
+def test_asking_may_fail_and_be_tried_again() -> None:
+    """After an error or Ctrl-C while asking, the next read asks again."""
+    frame = make_frame()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    frame.pull = interrupted
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            _ = frame.df
+    frame.pull = lambda: frame.extend([make_trade(len(frame))], received_ns=NOW)
+    assert [ids(frame.df), ids(frame.df)] == [[0], [0, 1]]
+
+
 # -- statistics --------------------------------------------------------------------------
 
 

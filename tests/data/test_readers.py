@@ -1,0 +1,154 @@
+"""What comes in as messages and what comes in as batches become the same rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alpaca_nb.data.batch import Batch, Lexicon, batch_of
+from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.errors import BadInputError
+from alpaca_nb.wire.messages import Message, Quote, Trade
+
+NOW = 1_790_000_000_000_000_001
+
+
+def make_trade(i: int) -> Trade[int]:
+    return Trade(
+        symbol=f"S{i % 7}",
+        trade_id=2**64 - 1 - i,
+        exchange="VQ"[i % 2],
+        price=i / 4,
+        size=i,
+        conditions=["@", "I"][: i % 3],
+        tape="ABC"[i % 3],
+        timestamp=NOW + i,
+    )
+
+
+def make_quote(i: int, symbol: str) -> Quote[int]:
+    return Quote(symbol=symbol, bid_price=i, ask_price=i, bid_size=i, timestamp=NOW + i)
+
+
+def batch(messages: list[Message[Any]], lexicon: Lexicon, at: int = 0) -> Batch:
+    received = NOW + np.arange(at, at + len(messages), dtype=np.int64)
+    return batch_of(messages, received, lexicon)
+
+
+def trades(start: int, stop: int) -> list[Message[Any]]:
+    return [make_trade(i) for i in range(start, stop)]
+
+
+def test_a_batch_becomes_the_rows_of_its_messages() -> None:
+    """Every value and category is that of the message, and `received` that of the batch."""
+    lexicon = Lexicon()
+    lexicon.encode(["of", "another", "channel"])
+    frame, other = LiveFrame("trades", "*"), LiveFrame("trades", "*")
+    frame.take(batch(trades(0, 40), lexicon))
+    other.extend(trades(0, 40), received_ns=NOW)
+    assert frame.snapshot()["received"].tolist() == [NOW + i for i in range(40)]
+    received = ["received"]
+    pd.testing.assert_frame_equal(frame.df.drop(columns=received), other.df.drop(columns=received))
+    pd.testing.assert_frame_equal(
+        frame.latest.drop(columns=received), other.latest.drop(columns=received)
+    )
+    assert frame.snapshot().categories("symbol") == other.snapshot().categories("symbol")
+
+
+_PARTS = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.sampled_from(["take", "take", "piece", "extend", "other lexicon"]),
+        st.sampled_from(["live", "live", "backfill", "replay"]),
+        st.sampled_from(["", "", "read", "clear"]),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(parts=_PARTS, write_at=st.sampled_from([1, 20, 1_000]))
+def test_batches_and_messages_mixed(parts: list[Any], write_at: int) -> None:
+    """In any order, cut anyhow, with reads and clears between, rows are those of messages."""
+    lexicons = [Lexicon(), Lexicon()]
+    lexicons[1].encode([f"S{i}" for i in range(6, 0, -1)])
+    frame, other = LiveFrame("trades", "*", maxlen=50), LiveFrame("trades", "*", maxlen=50)
+    at = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alpaca_nb.data.frame._WRITE_AT", write_at)
+        for count, way, origin, then in parts:
+            messages = trades(at, at + count)
+            other.extend(messages, received_ns=NOW, origin=origin)
+            if way == "extend" or not messages:
+                frame.extend(messages, received_ns=NOW, origin=origin)
+            else:
+                whole = batch(messages, lexicons[way == "other lexicon"])
+                cut = count // 2 if way == "piece" else 0
+                for piece in (whole.piece(0, cut), whole.piece(cut, count)):
+                    frame.take(piece, origin=origin)
+            at += count
+            if then == "read":
+                assert frame.position == other.position == at
+            if then == "clear":
+                frame.clear()
+                other.clear()
+    for mine, theirs in ((frame.df, other.df), (frame.latest, other.latest)):
+        pd.testing.assert_frame_equal(
+            mine.drop(columns="received"), theirs.drop(columns="received")
+        )
+
+
+def test_more_texts_than_a_byte_holds() -> None:
+    """Codes widen at 127 and 32,767 texts; rows and older snapshots keep what they had."""
+    lexicon, frame = Lexicon(), LiveFrame("quotes", "*")
+    seen, taken = [], 0
+    for count in (100, 26, 1, 1, 1_000, 31_638, 1, 1, 500):
+        quotes = [make_quote(i, f"S{taken + i}") for i in range(count)]
+        frame.take(batch(quotes, lexicon))
+        taken += count
+        seen.append((taken, frame.df))
+    for rows, df in seen:
+        assert df["symbol"].tolist() == [f"S{i}" for i in range(rows)]
+    assert frame.latest["symbol"].tolist() == [f"S{i}" for i in range(taken)]
+    types = [df["symbol"].cat.codes.dtype for _, df in seen]
+    assert types[1:4] == [np.int8, np.int16, np.int16]
+    assert types[5:8] == [np.int16, np.int32, np.int32]
+
+
+def test_texts_that_come_later() -> None:
+    """A lexicon grows between batches, also by texts that another frame got first."""
+    lexicon, frame, other = Lexicon(), LiveFrame("quotes", "*"), LiveFrame("quotes", "*")
+    for i in range(300):
+        (other if i % 3 else frame).take(batch([make_quote(i, f"S{i}")], lexicon))
+        assert (other if i % 3 else frame).df["symbol"].tolist()[-1] == f"S{i}"
+    assert frame.df["symbol"].tolist() == [f"S{i}" for i in range(0, 300, 3)]
+
+
+def test_a_batch_of_another_channel() -> None:
+    """What is of another channel is refused: it could not be counted as rows of this one."""
+    quotes = batch([make_quote(1, "A")], Lexicon())
+    with pytest.raises(BadInputError, match="takes batches of trades, not of quotes"):
+        LiveFrame("trades", "*").take(quotes)
+
+
+def test_closed_frames_take_nothing() -> None:
+    """A closed frame keeps what it has; an empty batch is none."""
+    frame, lexicon = LiveFrame("trades", "*"), Lexicon()
+    whole = batch(trades(0, 3), lexicon)
+    frame.take(whole.piece(0, 0))
+    frame.take(whole.piece(0, 2))
+    frame.close()
+    frame.take(whole.piece(2, 3))
+    assert len(frame) == 2
+
+
+def test_whoever_waits_is_woken_by_a_batch() -> None:
+    """`wait` counts rows of batches like any other."""
+    frame = LiveFrame("trades", "*")
+    frame.take(batch(trades(0, 3), Lexicon()))
+    frame.wait(3, timeout=0)
