@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from alpaca_nb.data.frame import LiveFrame
 
 if TYPE_CHECKING:
     from alpaca_nb.view.chart import LiveChart
+    from alpaca_nb.view.source import FrameSource
     from alpaca_nb.view.table import LiveTable
     from alpaca_nb.view.widget import LiveView
 
@@ -33,6 +35,15 @@ def chart_of(frame: LiveFrame, **options: Any) -> LiveChart:
     from alpaca_nb.view.chart import LiveChart
 
     return _reused(LiveChart, frame, options)
+
+
+def source_of(
+    frame: LiveFrame, columns: str | Iterable[str] | None = None, **options: Any
+) -> FrameSource:
+    """A Bokeh data source of a frame, for a figure of the user's own; a new one each time."""
+    from alpaca_nb.view.source import FrameSource
+
+    return FrameSource(frame, columns, **options)
 
 
 def _reused(kind: type[_ViewT], frame: LiveFrame, options: dict[str, Any]) -> _ViewT:
