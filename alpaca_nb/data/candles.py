@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeVar
-from zoneinfo import ZoneInfo
 
+from alpaca_nb.data.intervals import NEW_YORK, SECOND_NS, midnight_ns
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.messages import Bar, DailyBar, Trade, UpdatedBar
 
@@ -171,9 +172,6 @@ class Candle:
 
 # -- all bars of a stream ----------------------------------------------------------------
 
-_SECOND_NS: Final = 1_000_000_000
-_NEW_YORK: Final = ZoneInfo("America/New_York")
-
 
 class CandleBuilder:
     """Bars and running daily bars of any number of symbols, from their trades.
@@ -191,8 +189,8 @@ class CandleBuilder:
             raise BadInputError(
                 f"interval_s is the length of a bar, from 1 to 86400 seconds, not {interval_s!r}."
             )
-        self._interval_ns = interval_s * _SECOND_NS
-        self._keep_ns = keep_s * _SECOND_NS
+        self._interval_ns = interval_s * SECOND_NS
+        self._keep_ns = keep_s * SECOND_NS
         self._closed_ns: int | None = None
         # Bars by left edge and symbol: those still running, and those closed but kept.
         self._running: dict[tuple[int, str], Candle] = {}
@@ -202,7 +200,12 @@ class CandleBuilder:
         self._day = _Day(0, 0)
 
     def add(self, trade: Trade[int]) -> None:
-        """Let a trade change the bar of its interval and that of its day."""
+        """Let a trade change the bar of its interval and that of its day.
+
+        A trade counts if it has a price and a size above zero.
+        """
+        if not (0 < trade.price < math.inf and trade.size > 0):
+            return
         rule = sale_rule(trade.conditions, trade.tape)
         if not self._day.start_ns <= trade.timestamp < self._day.end_ns:
             self._day = _day_of(trade.timestamp)
@@ -282,13 +285,8 @@ class _Day(NamedTuple):
 
 
 def _day_of(time_ns: int) -> _Day:
-    date = dt.datetime.fromtimestamp(time_ns // _SECOND_NS, _NEW_YORK).date()
-    return _Day(_midnight_ns(date), _midnight_ns(date + dt.timedelta(days=1)))
-
-
-def _midnight_ns(date: dt.date) -> int:
-    midnight = dt.datetime.combine(date, dt.time(), _NEW_YORK)
-    return int(midnight.timestamp()) * _SECOND_NS
+    date = dt.datetime.fromtimestamp(time_ns // SECOND_NS, NEW_YORK).date()
+    return _Day(midnight_ns(date), midnight_ns(date + dt.timedelta(days=1)))
 
 
 BarT = TypeVar("BarT", bound=Bar[int])
