@@ -1,43 +1,26 @@
-"""The seam to the network: what a connection must offer, and the WebSocket one.
+"""The seam to the network: what a connection must offer, and which library makes it.
 
 A stream is handed a `Connector`. The live socket is one; a recording, a test double or
-another WebSocket library are others.
+another WebSocket library are others. Two libraries are known: websockets, which always is
+there, and picows, which comes with `alpaca-nb[fast]`. Each is loaded with its first use.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
-
-import websockets.asyncio.client as websockets_client
-from websockets.exceptions import (
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidStatus,
-    InvalidURI,
-    ProxyError,
-)
 
 from alpaca_nb.errors import AlpacaError, BadInputError, ConnectError
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 0.5
 """A disconnect ends within a second, also when the other side is gone."""
-PING_INTERVAL_S = 10.0
-PING_TIMEOUT_S = 20.0
 
-
-# On the level DEBUG the library would log every frame, and one of them holds the keys. The
-# filter is for those who set the level of every logger there is.
-_LOGGER = logging.getLogger("alpaca_nb.websockets")
-_LOGGER.setLevel(logging.INFO)
-_LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)
+TRANSPORT_VARIABLE = "ALPACA_NB_TRANSPORT"
+"""The environment variable that names the library to connect with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,112 +120,158 @@ async def connect_websocket(
     compression: bool = False,
     open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Connection:
-    """Connect with the websockets library; see `Connector`."""
-    try:
-        socket = await _Connect(
-            url,
-            additional_headers=headers,
-            compression="deflate" if compression else None,
-            open_timeout=open_timeout_s,
-            close_timeout=CLOSE_TIMEOUT_S,
-            ping_interval=PING_INTERVAL_S,
-            ping_timeout=PING_TIMEOUT_S,
-            max_size=None,
-            logger=_LOGGER,
-            proxy=None if is_loopback(url) else True,
-        )
-    # What comes out of the library holds the request, and with it the keys: neither an error
-    # nor its traceback may go on from here.
-    except Exception as error:
-        failure = _explain(error, display_url(url), open_timeout_s)
-    except asyncio.CancelledError as error:
-        error.__cause__ = error.__context__ = error.__traceback__ = None
-        raise error
-    else:
-        if socket.request is not None:
-            socket.request.headers.clear()  # the library would keep them
-        return _WebSocket(socket, on_frames)
-    raise failure
+    """Connect with picows where it is installed, else with websockets; see `Connector`.
 
-
-class _Connect(websockets_client.connect):
-    """The library's connection, but it goes nowhere else.
-
-    The library takes the headers with the keys along to whatever host a redirect names.
+    The variable ALPACA_NB_TRANSPORT names one of the two. What picows does not know, such as
+    compression, goes through websockets all the same. Raises BadInputError for an unknown
+    name, one that is not installed, and headers that cannot be sent.
     """
+    name = transport_name()
+    _check_headers(headers)
+    if name == "picows" and not compression and not _is_unusual(url):
+        from alpaca_nb.feed import picows_transport
 
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
+        dial = picows_transport.connect
+    else:
+        from alpaca_nb.feed import websockets_transport
 
-
-class _WebSocket:
-    def __init__(
-        self,
-        socket: websockets_client.ClientConnection,
-        on_frames: Callable[[list[bytes]], None],
-    ) -> None:
-        self._socket = socket
-        self._on_frames = on_frames
-        self._may_read = asyncio.Event()
-        self._may_read.set()
-        self._reader = asyncio.create_task(self._read(), name="alpaca_nb reader")
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        response = self._socket.response
-        return response.headers if response is not None else {}
-
-    async def send(self, data: bytes | str) -> None:
-        with suppress(ConnectionClosed):  # wait_closed tells
-            await self._socket.send(data)
-
-    async def close(self) -> None:
-        self._may_read.set()  # a reader that is paused would never see the end
-        await self._socket.close()
-        await self.wait_closed()
-
-    def pause(self) -> None:
-        # What the library has read ahead waits in its own short queue; then it stops reading.
-        self._may_read.clear()
-
-    def resume(self) -> None:
-        self._may_read.set()
-
-    async def wait_closed(self) -> Closed:
-        return await asyncio.shield(self._reader)
-
-    async def _read(self) -> Closed:
-        try:
-            while True:
-                if not self._may_read.is_set():
-                    await self._may_read.wait()
-                # Text is not decoded to str on the way: the codec takes bytes.
-                self._on_frames([await self._socket.recv(decode=False)])
-        except ConnectionClosed as error:
-            return _how_closed(error)
-        except BaseException:
-            # Without a reader the connection would be open and mute: end it.
-            self._socket.transport.abort()
-            raise
+        dial = websockets_transport.connect
+    return await dial(
+        url,
+        headers=headers,
+        on_frames=on_frames,
+        compression=compression,
+        open_timeout_s=open_timeout_s,
+    )
 
 
-def _how_closed(error: ConnectionClosed) -> Closed:
-    frame: Any = error.rcvd
-    return Closed(frame.code, frame.reason) if frame is not None else Closed(None, "")
+def transport_name() -> str:
+    """The library that connections are made with: "picows" or "websockets".
+
+    Raises BadInputError where ALPACA_NB_TRANSPORT names none that can be used.
+    """
+    asked = os.environ.get(TRANSPORT_VARIABLE, "")
+    if asked not in ("", "websockets", "picows"):
+        raise BadInputError(
+            f"{TRANSPORT_VARIABLE} is {asked!r}, but it is 'websockets', 'picows' or not set."
+        )
+    if asked == "websockets" or (not asked and not _has_picows()):
+        return "websockets"
+    if not _has_picows():
+        raise BadInputError(
+            f"{TRANSPORT_VARIABLE} asks for picows, which is not installed: "
+            "pip install alpaca-nb[fast]"
+        )
+    return "picows"
 
 
-def _explain(error: Exception, shown: str, open_timeout_s: float) -> AlpacaError:
-    """Why there is no connection, from what the library raised."""
-    if isinstance(error, InvalidURI):
-        return BadInputError(f"{shown} is not an address of a WebSocket.")
-    if isinstance(error, InvalidStatus):
-        return _refused(shown, error.response.status_code)
-    if isinstance(error, ProxyError):
-        text = f"The proxy on the way to {shown} refused."
-    elif isinstance(error, InvalidHandshake):
-        text = f"{shown} answered, but not as a WebSocket."
-    elif isinstance(error, TimeoutError):
+def _has_picows() -> bool:
+    """Whether it is there and can be loaded."""
+    try:
+        from alpaca_nb.feed import picows_transport  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _is_unusual(url: str) -> bool:
+    """Whether an address holds what picows does not know: a user, letters beyond ASCII."""
+    return "@" in urlsplit(url).netloc or not url.isascii()
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    odd = [name for name in headers if not _can_be_sent(name, headers)]
+    if odd:
+        raise BadInputError(f"No header can hold the characters of {', '.join(odd)}.")
+
+
+def _can_be_sent(name: str, headers: Mapping[str, str]) -> bool:
+    return headers[name].isascii() and headers[name].isprintable()
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address; never one for this machine.
+
+    Raises ConnectError where what it names is no proxy.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    is_secure = parts.scheme == "wss"
+    port = parts.port or (443 if is_secure else 80)
+    if is_loopback(url) or proxy_bypass(f"{parts.hostname}:{port}"):
+        return None
+    proxies = getproxies()
+    # A proxy of their own, then one that can tunnel anything, then those for HTTP.
+    for kind in ("wss", "socks", "https") if is_secure else ("ws", "socks", "https", "http"):
+        if kind in proxies:
+            proxy = proxies[kind]
+            if kind == "socks" and proxy.startswith("http://"):
+                proxy = "socks5h://" + proxy.removeprefix("http://")  # how some systems say it
+            _check_proxy(proxy, url)
+            return proxy
+    return None
+
+
+def _check_proxy(proxy: str, url: str) -> None:
+    try:
+        parts = urlsplit(proxy)
+        usable = parts.scheme in _PROXIES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConnectError(
+            f"The proxy that the environment names for {display_url(url)} is none: its address "
+            f"starts with one of {', '.join(_PROXIES)}, such as http://127.0.0.1:3128.",
+            url=display_url(url),
+        )
+
+
+_PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
+
+# -- why there is no connection, in the same words whatever library says it --
+
+
+def not_an_address(url: str) -> AlpacaError:
+    """The library takes the address for none."""
+    return BadInputError(f"{display_url(url)} is not an address of a WebSocket.")
+
+
+def refused_by_proxy(url: str) -> AlpacaError:
+    """A proxy answered, and makes no way."""
+    shown = display_url(url)
+    return ConnectError(f"The proxy on the way to {shown} refused.", url=shown)
+
+
+def not_a_websocket(url: str) -> AlpacaError:
+    """Something answered that does not speak WebSocket."""
+    shown = display_url(url)
+    return ConnectError(f"{shown} answered, but not as a WebSocket.", url=shown)
+
+
+def unreachable(url: str, error: Exception, open_timeout_s: float) -> AlpacaError:
+    """No connection was made, or none that is secure."""
+    import ssl
+
+    shown = display_url(url)
+    if isinstance(error, TimeoutError):
         text = f"{shown} did not answer within {open_timeout_s:.0f} s; check the network."
+    elif isinstance(error, ssl.SSLCertVerificationError):
+        text = (
+            f"{shown} answered with a certificate that does not prove who it is "
+            f"({error.verify_message}); check the address and this machine's certificates."
+        )
+    elif isinstance(error, ssl.SSLError):
+        text = (
+            f"{shown} answered, but no secure connection came about "
+            f"({error.reason or 'it broke off'}); check the address."
+        )
+    elif isinstance(error, ImportError):
+        text = (
+            f"The way to {shown} leads through a SOCKS proxy, for which a package is missing: "
+            "pip install python-socks"
+        )
     else:
         text = (
             f"Nobody answers at {shown} ({_reason(error)}); check the address, and that the "
@@ -259,7 +288,9 @@ _REFUSALS = {
 }
 
 
-def _refused(shown: str, status: int) -> ConnectError:
+def refused(url: str, status: int) -> AlpacaError:
+    """The server answered the handshake with another HTTP status."""
+    shown = display_url(url)
     reason = _REFUSALS.get(status, "the handshake was refused")
     if status >= 500:
         reason = "the server is in trouble"
