@@ -8,13 +8,12 @@ stream; a frame translates these numbers into its own.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from alpaca_nb.data.columns import Codes, Column, Kind, columns_of, encode_numbers
@@ -48,7 +47,7 @@ class Lexicon:
     def encode(self, texts: Iterable[str]) -> Codes32:
         """The numbers of texts. Raises TypeError if any of them is no text."""
         try:
-            return np.array(list(map(self._codes.__getitem__, texts)), np.int32)
+            return np.fromiter(map(self._codes.__getitem__, texts), np.int32)
         finally:
             if len(self.texts) != len(self._codes):
                 self.texts += list(self._codes)[len(self.texts) :]
@@ -84,6 +83,19 @@ class Layout:
         fields = [field.name for field in msgspec.structs.fields(message)]
         self.fields = tuple(fields.index(name) for name in names)
         """For each column the number of its field in the message."""
+        self.readers = tuple(map(_reader_of, names))
+        """For each column what reads its values from messages."""
+
+
+def _reader_of(field: str) -> Callable[[Sequence[Message[Any]]], list[Any]]:
+    """A function that reads one field of many messages.
+
+    Made of text, because an attribute that stands in the code is read in 8 ns, half of what
+    one named by a variable costs and a fifth of its share in taking whole messages apart.
+    """
+    reader: Callable[[Sequence[Message[Any]]], list[Any]]
+    reader = eval(f"lambda messages: [message.{field} for message in messages]")
+    return reader
 
 
 _NUMBERS, _PRICES, _CODES = range(3)
@@ -181,22 +193,22 @@ def batch_of(
     can hold.
     """
     layout = layout_of(type(messages[0]))
-    values: list[Sequence[Any]] = list(zip(*map(astuple, messages), strict=True))
     count = len(messages)
     blocks = (
         np.empty((layout.rows[0], count), np.int64),
         np.empty((layout.rows[1], count), np.float64),
         np.empty((layout.rows[2], count), np.int32),
     )
-    for column, (block, row), field in zip(
-        layout.columns, layout.places, layout.fields, strict=True
+    for column, (block, row), read in zip(
+        layout.columns, layout.places, layout.readers, strict=True
     ):
+        values = read(messages)
         if column.kind is Kind.CATEGORY:
-            blocks[block][row] = lexicon.encode(values[field])
+            blocks[block][row] = lexicon.encode(values)
         elif column.kind is Kind.LABELS:
-            blocks[block][row] = lexicon.encode(map(",".join, values[field]))
+            blocks[block][row] = lexicon.encode(map(",".join, values))
         else:
-            numbers = encode_numbers(column.kind, values[field])
+            numbers = encode_numbers(column.kind, values)
             blocks[block][row] = numbers.view(np.int64) if block == _NUMBERS else numbers
     blocks[_NUMBERS][-1] = received
     return Batch(layout, lexicon, *blocks)

@@ -13,7 +13,6 @@ from alpaca_nb.clock import Clock
 from alpaca_nb.feed.exchange import Time
 from alpaca_nb.feed.repair import Repair
 from alpaca_nb.feed.routes import Route, Routes
-from alpaca_nb.wire.codec import time_ns
 from alpaca_nb.wire.messages import CHANNELS
 from alpaca_nb.wire.protocol import Subscriptions
 
@@ -183,6 +182,7 @@ class Coverage:
         if seams is None:
             return
         table = self._routes.tables[route.channel.message]
+        table.settle()
         if "*" in self._routes.symbols_of(route) and "*" not in seams.open:
             # Who wants all symbols has been getting those that occurred.
             seams.seen(table.slots)
@@ -194,7 +194,7 @@ class Coverage:
 
         def last_ns(symbol: str) -> int | None:
             slot = table.slots.get(symbol)
-            own_ns = _exchange_ns(slot.pulse.last) if slot is not None else None
+            own_ns = slot.pulse.last_ns if slot is not None else None
             if own_ns is not None and was_mute:
                 own_ns = max(own_ns, seams.covered_until(symbol) or 0)
             return max((ns for ns in (own_ns, newest_ns) if ns is not None), default=None)
@@ -206,12 +206,3 @@ class Coverage:
             exchange_at=self._exchange_at,
             symbols=symbols,
         )
-
-
-def _exchange_ns(message: object) -> int | None:
-    if message is None:
-        return None
-    try:
-        return time_ns(message.timestamp)  # type: ignore[attr-defined]
-    except ValueError:
-        return None

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from alpaca_nb.data.status import Freshness, Phase
 
@@ -54,11 +54,11 @@ _EVIDENCE = 6.0
 class Pulse:
     """The beat of one symbol on one channel.
 
-    The thread that receives writes `count`, `last` and `received_ns` as messages come, and
-    does no more than that. About once a second a sweep calls `beat`, which learns how long
-    the symbol is usually silent, and asks for the `verdict`. Their times are monotonic
-    seconds, and all methods are called on one thread. With a tape that is played at
-    `speed`, what is normal shrinks accordingly.
+    `count`, `last_ns` and `received_ns` are written when somebody wants to know, from what the
+    thread that receives has noted of all symbols. About once a second a sweep calls `beat`,
+    which learns how long the symbol is usually silent, and asks for the `verdict`. Their
+    times are monotonic seconds, and all methods are called on one thread. With a tape that is
+    played at `speed`, what is normal shrinks accordingly.
     """
 
     __slots__ = (
@@ -77,7 +77,7 @@ class Pulse:
         "_told_speed",
         "channel",
         "count",
-        "last",
+        "last_ns",
         "received_ns",
         "symbol",
     )
@@ -89,8 +89,8 @@ class Pulse:
         self.symbol = symbol
         self.count = 0
         """Messages so far."""
-        self.last: Any = None
-        """The newest message."""
+        self.last_ns: int | None = None
+        """The time stamp of the last message (ns since 1970, UTC)."""
         self.received_ns: int | None = None
         """When it came."""
         self._floor_s = floor_s
@@ -128,7 +128,7 @@ class Pulse:
         self._doublings = 0
 
     def note_verified(self, now_s: float) -> None:
-        """Say that it is known in another way that `last` is the newest there is.
+        """Say that it is known in another way that the last message is the newest there is.
 
         The silence counts from now, and may last twice as long as it might before; from
         the next message on all is as it was.

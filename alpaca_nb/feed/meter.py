@@ -12,6 +12,10 @@ from __future__ import annotations
 from collections import deque
 from itertools import repeat
 from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from alpaca_nb.clock import Clock
 
@@ -19,6 +23,8 @@ _BUCKET_S = 0.1
 _WINDOW_S = 5.0
 _SAMPLES = 20
 """Delays kept of one bucket, whatever the number of its frames."""
+_FEW = 4
+"""So many frames are measured one by one as quickly as all at once."""
 _BASE_SECONDS = 60
 _SECOND_NS = 1_000_000_000
 _TELLABLE_NS = _SECOND_NS
@@ -76,6 +82,7 @@ class Meter:
         self._start_s = clock.monotonic()
         # Seeded: which frames are sampled must not differ from run to run.
         self._random = Random(0).random
+        self._many = np.random.default_rng(0).random
         self._answers: deque[_Bounds] = deque(maxlen=_ANSWERS)
         self._dated: _Bounds | None = None
         self.received = 0
@@ -97,6 +104,38 @@ class Meter:
     def count(self, messages: int, received_ns: int, exchange_ns: int | None) -> None:
         """Count one frame; `exchange_ns` is the time stamp of one of its quotes or trades."""
         now = self._clock.monotonic()
+        bucket = self._count(now, messages, received_ns)
+        if exchange_ns is not None:
+            self._measure(bucket, now, received_ns, exchange_ns)
+
+    def count_all(
+        self, messages: int, received: NDArray[np.int64], exchange: NDArray[np.int64]
+    ) -> None:
+        """Count several frames at once, at least one; the arrays have an entry for each."""
+        now = self._clock.monotonic()
+        bucket = self._count(now, messages, int(received[-1]))
+        if self._speed == 0:
+            self._note_newest(int(exchange.max()))
+            return
+        if len(received) <= _FEW:
+            for received_ns, exchange_ns in zip(received.tolist(), exchange.tolist(), strict=True):
+                self._measure(bucket, now, received_ns, exchange_ns)
+            return
+        speed = self._speed
+        delays = received - (exchange if speed is None else exchange / speed)
+        quickest = int(delays.argmin())
+        if speed is None and delays[quickest] < self._earliest_delay_ns - _TELLABLE_NS:
+            for received_ns, exchange_ns in zip(received.tolist(), exchange.tolist(), strict=True):
+                self._measure(bucket, now, received_ns, exchange_ns)
+            return
+        self._leaps = 0
+        self._note_newest(int(exchange.max()))
+        self._sample_all(bucket, now, delays)
+        self._note_quickest(
+            now, delays[quickest].item(), int(exchange[quickest]), int(received[quickest])
+        )
+
+    def _count(self, now: float, messages: int, received_ns: int) -> _Bucket:
         buckets = self._buckets
         if not buckets or now - buckets[-1].start_s >= _BUCKET_S:
             buckets.append(_Bucket(now))
@@ -104,8 +143,9 @@ class Meter:
         bucket.count += messages
         self.received += messages
         self.last_received_ns = received_ns
-        if exchange_ns is None:
-            return
+        return bucket
+
+    def _measure(self, bucket: _Bucket, now: float, received_ns: int, exchange_ns: int) -> None:
         speed = self._speed
         if speed == 0:
             self._note_newest(exchange_ns)
@@ -119,6 +159,11 @@ class Meter:
             self._leaps = 0
         self._note_newest(exchange_ns)
         self._sample(bucket, now, delay_ns)
+        self._note_quickest(now, delay_ns, exchange_ns, received_ns)
+
+    def _note_quickest(
+        self, now: float, delay_ns: float, exchange_ns: int, received_ns: int
+    ) -> None:
         seconds = self._seconds
         if not seconds or now - seconds[-1].start_s >= 1.0:
             seconds.append(_Second(now, delay_ns, exchange_ns, received_ns))
@@ -256,6 +301,20 @@ class Meter:
             bucket.samples.append(delay_ns)
         elif (place := int(self._random() * bucket.frames)) < _SAMPLES:
             bucket.samples[place] = delay_ns
+
+    def _sample_all(self, bucket: _Bucket, now: float, delays: NDArray[Any]) -> None:
+        """The same for several at once."""
+        self._last_delay = (now, delays[-1].item())
+        before, count = bucket.frames, len(delays)
+        self._frames += count
+        bucket.frames += count
+        free = max(_SAMPLES - before, 0)
+        bucket.samples += delays[:free].tolist()
+        places = self._many(count - min(free, count)) * np.arange(
+            before + min(free, count) + 1, before + count + 1
+        )
+        for i in np.flatnonzero(places < _SAMPLES).tolist():
+            bucket.samples[int(places[i])] = delays[free + i].item()
 
     def _quickest(self) -> _Second | None:
         return min(list(self._seconds), key=lambda second: second.delay_ns, default=None)

@@ -18,8 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
+
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.credentials import Credentials
+from alpaca_nb.data.batch import Lexicon
 from alpaca_nb.data.status import SourceOrigin, State, StreamStatus
 from alpaca_nb.errors import (
     AlpacaError,
@@ -32,8 +36,10 @@ from alpaca_nb.errors import (
 )
 from alpaca_nb.feed.calendar import CALENDAR, load_calendar
 from alpaca_nb.feed.coverage import Coverage
+from alpaca_nb.feed.distribution import distribute, distribute_odd
 from alpaca_nb.feed.exchange import ExchangeTime
 from alpaca_nb.feed.freshness import Pulse
+from alpaca_nb.feed.intake import WAIT_S, Haul, Intake
 from alpaca_nb.feed.meter import Meter
 from alpaca_nb.feed.output import OutputLog
 from alpaca_nb.feed.repair import SETTLE_S, Repair
@@ -51,9 +57,9 @@ from alpaca_nb.feed.transport import (
     display_url,
 )
 from alpaca_nb.feed.watch import SWEEP_S, Watch
-from alpaca_nb.wire.codec import CODECS, time_ns
+from alpaca_nb.wire.codec import CODECS
 from alpaca_nb.wire.endpoints import STREAM_HOST, Endpoint
-from alpaca_nb.wire.messages import Message, Quote, Trade
+from alpaca_nb.wire.messages import Message
 from alpaca_nb.wire.protocol import (
     Authenticated,
     ClientEvent,
@@ -77,6 +83,8 @@ ANSWER_TIMEOUT_S = 5.0
 """How long a server may take to acknowledge a subscription before the next one is sent."""
 LEAVE_OFF_S = 1.0
 """How long the end of a stream may wait for repairs and REST connections to end."""
+PULL_LIMIT_S = 0.25
+"""How long who reads a frame waits for what has come to be decoded."""
 LOG_SHOWN = 50
 """How many of the newest lines of the log a status holds."""
 
@@ -119,6 +127,7 @@ class Stream:
         uniform: Callable[[float, float], float] = random.uniform,
         settle_s: float = SETTLE_S,
         sweep_s: float = SWEEP_S,
+        wait_s: float = WAIT_S,
     ) -> None:
         # First what a repr shows: a traceback of an error in here may ask for it.
         self.endpoint = endpoint
@@ -141,7 +150,9 @@ class Stream:
         """What happened to the connection, for people to read."""
         self.trading = TradingBook()
         """Halts and price bands of the symbols that frames have."""
-        self._routes = Routes(self._make_pulse)
+        lexicon = Lexicon()
+        self._intake = Intake(lexicon, self, clock.now_ns, wait_s=wait_s)
+        self._routes = Routes(self._make_pulse, lexicon)
         self._accompanied: Counter[str] = Counter()
         self._trading_routes = [
             Route(channel, self.trading.take)
@@ -308,6 +319,8 @@ class Stream:
     @property
     def status(self) -> StreamStatus:
         """The stream as it is now."""
+        if self._is_here():
+            self._intake.flush()
         meter, ends_s = self._meter, self._patience_ends_s
         return StreamStatus(
             state=self._state,
@@ -383,6 +396,7 @@ class Stream:
             failure = _internal(error)
         finally:
             reason = ON_REQUEST if failure is None else str(failure)
+            self._intake.flush()
             self._coverage.lost(reason)
             # Shielded: a cancelled stream still leaves its records in order.
             await asyncio.shield(self._leave_off())
@@ -418,6 +432,7 @@ class Stream:
         patience = Patience(self._clock)
         while True:
             failure = await self._one_connection(patience)
+            self._intake.flush()
             self._note_error(failure)
             self._coverage.lost(str(failure), was_mute=self._was_mute)
             if self._data_flowed:
@@ -450,6 +465,7 @@ class Stream:
         """Make a connection and stay on it; returns why it ended. Fatal errors are raised."""
         self._data_flowed = False
         self._given_up = self._was_mute = False
+        self._intake.reset()
         self._protocol.reset()
         self._signals = asyncio.Queue()
         self._unsent = asyncio.Event()
@@ -457,7 +473,7 @@ class Stream:
             connection = await self._connect(
                 self.url,
                 headers=self._headers,
-                on_frame=self._on_frame,
+                on_frames=self._on_frames,
                 compression=self._compression,
             )
         except ConnectError as error:
@@ -592,22 +608,71 @@ class Stream:
 
     # -- frames in, frames out --
 
-    def _on_frame(self, data: bytes) -> None:
-        if self._given_up:
-            return  # or the loss would seem to begin later than it does
+    def pull(self) -> None:
+        """Have all decoded that has come. From any thread; waits for the loop, but not long."""
+        if not self._intake.waiting:
+            return
+        if self._is_here():
+            self._intake.flush()
+            return
+        done = threading.Event()
+
+        def flush() -> None:
+            self._intake.flush()
+            done.set()
+
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop has just been closed
+            self._loop.call_soon_threadsafe(flush)
+            done.wait(PULL_LIMIT_S)
+
+    def _on_frames(self, frames: list[bytes]) -> None:
+        if not self._given_up:  # or the loss would seem to begin later than it does
+            self._intake.put(frames, singly=self._coverage.unproven)
+
+    def take_frame(self, frame: bytes, received_ns: int) -> bool:
+        """Take a frame that is not, or not only, market data; see `feed.intake`."""
         try:
-            events = self._protocol.receive(data)
+            events = self._protocol.receive(frame)
         except ProtocolError as error:
             self._give_up(error)
-            return
+            return False
         for event in events:
-            self._on_event(event)
+            if isinstance(event, DataReceived):
+                self._intake.take(event.messages, received_ns)
+            else:
+                self._on_event(event)
         self._flush()
+        return True
+
+    def take_haul(self, haul: Haul, received: NDArray[np.int64]) -> None:
+        """Take market data; see `feed.intake`."""
+        self._data_flowed = True
+        self._attempts = 0
+        count = sum(map(len, haul.batches))
+        if len(received):
+            self._meter.count_all(count, received, haul.newest)
+            if self._coverage.unproven:
+                self._coverage.came(int(haul.newest[-1]))
+        else:
+            newest_ns = max(int(batch.received[-1]) for batch in haul.batches)
+            self._meter.count(count, newest_ns, None)
+        distribute(haul, self._routes, self._origin)
+
+    def take_odd(self, messages: list[Message[Any]], received_ns: int) -> None:
+        """Take market data that no column can hold; see `feed.intake`."""
+        self._data_flowed = True
+        self._attempts = 0
+        self._meter.count(len(messages), received_ns, None)
+        distribute_odd(messages, self._routes, received_ns, self._origin)
+
+    def take_defect(self, error: Exception) -> None:
+        """Take an error that ends the stream; see `feed.intake`."""
+        self._given_up = True
+        self._signals.put_nowait(error)
 
     def _on_event(self, event: ClientEvent) -> None:
-        if isinstance(event, DataReceived):
-            self._distribute(event.messages)
-        elif isinstance(event, UnreadableReceived):
+        if isinstance(event, UnreadableReceived):
             self._unreadable += len(event.messages)
         elif isinstance(event, SubscriptionsRefused):
             if event.action == "subscribe":
@@ -619,37 +684,6 @@ class Stream:
             assert isinstance(event, SubscriptionsChanged)
             self._coverage.dropped(event.removed)
             self._coverage.confirmed(event.added, self._protocol.confirmed)
-
-    def _distribute(self, messages: list[Message[Any]]) -> None:
-        received_ns = self._clock.now_ns()
-        self._data_flowed = True
-        self._attempts = 0
-        exchange_ns = _exchange_ns(messages[-1])
-        self._meter.count(len(messages), received_ns, exchange_ns)
-        if exchange_ns is not None and self._coverage.unproven:
-            self._coverage.came(exchange_ns)
-        tables = self._routes.tables
-        parcels: dict[Route, list[Message[Any]]] = {}
-        for message in messages:
-            table = tables.get(type(message))
-            if table is None:
-                continue  # late data of something just unsubscribed, or sent unasked
-            symbol = message.symbol
-            slot = table.slots.get(symbol) or table.slot(symbol)
-            if slot is None:
-                continue
-            pulse = slot.pulse
-            pulse.count += 1
-            pulse.last = message
-            pulse.received_ns = received_ns
-            for route in slot.routes:
-                parcel = parcels.get(route)
-                if parcel is None:
-                    parcels[route] = [message]
-                else:
-                    parcel.append(message)
-        for route, parcel in parcels.items():
-            route.deliver(parcel, received_ns, self._origin)
 
     def _flush(self) -> None:
         self._unsent.set()
@@ -695,6 +729,7 @@ class Stream:
     # -- routes, on the loop --
 
     def _take_changes(self) -> None:
+        self._intake.flush()
         with self._changing:
             changes, self._changes = self._changes, {}
             self._change_is_due = False
@@ -705,6 +740,8 @@ class Stream:
 
     def _change(self, route: Route, added: list[str], dropped: list[str]) -> None:
         is_new = not self._routes.symbols_of(route)
+        if route.frame is not None:
+            route.frame.pull = self.pull
         # Wanted before unwanted, so that what is in both is never unsubscribed.
         added = self._routes.add(route, added)
         self._want(route, added)
@@ -791,16 +828,6 @@ class Stream:
 _TICKS_AND_BARS = ("trades", "quotes", "bars")
 
 _Signal = Welcomed | Authenticated | ErrorReceived | Closed | Exception
-
-
-def _exchange_ns(message: Message[Any]) -> int | None:
-    """The exchange's time of a tick; a bar's time is its left edge and says nothing of lag."""
-    if type(message) is not Quote and type(message) is not Trade:
-        return None
-    try:
-        return time_ns(message.timestamp)
-    except ValueError:
-        return None
 
 
 def _internal(error: BaseException) -> StreamError:

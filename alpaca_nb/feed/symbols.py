@@ -42,6 +42,7 @@ class SymbolBoard:
         now_s = self._clock.monotonic()
         made_s, symbols = self._made
         if now_s - made_s >= _EVERY_S:
+            self._routes.settle()
             symbols = (*self._wishes_for_all(), *self._each(now_s))
             self._made = now_s, symbols
         return symbols

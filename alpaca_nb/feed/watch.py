@@ -168,6 +168,7 @@ class Watch:
                 continue
             # What REST has may be on its way to us.
             await self._clock.sleep(min(1.0, self._sweep_s))
+            self._routes.settle()
             for pulse in pulses:
                 message = latest.get(pulse.symbol)
                 if message is None or pulse.count != before[pulse.symbol]:
@@ -190,10 +191,10 @@ class Watch:
         slot = self._routes.tables[CHANNELS[channel].message].slots.get(pulse.symbol)
         if slot is None:
             return 0
-        if pulse.last is None:
+        if pulse.last_ns is None:
             # Nothing has come yet: what happened between two looks at REST should have.
             return latest_ns - self._elsewhere.setdefault(pulse, latest_ns)
-        known_ns = _newest_ns(slot, pulse)
+        known_ns = _newest_ns(slot, pulse, pulse.last_ns)
         for route in slot.routes:
             if route.seams is not None:
                 until_ns = route.seams.covered_until(pulse.symbol)
@@ -203,7 +204,7 @@ class Watch:
         return max(0, latest_ns - known_ns)
 
 
-def _newest_ns(slot: Slot, pulse: Pulse) -> int:
+def _newest_ns(slot: Slot, pulse: Pulse, last_ns: int) -> int:
     """The latest time stamp of a symbol that is here.
 
     The last message to come need not be the latest: trades are reported late. A frame knows;
@@ -215,5 +216,4 @@ def _newest_ns(slot: Slot, pulse: Pulse) -> int:
         if route.frame is not None
         and len(times := route.frame.snapshot().of(pulse.symbol)["timestamp"])
     ]
-    last_ns = time_ns(pulse.last.timestamp)
     return max(newest_ns) if newest_ns else last_ns + LOOK_BACK_NS[pulse.channel]

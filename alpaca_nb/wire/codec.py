@@ -222,6 +222,18 @@ def decode(data: bytes | str) -> list[Incoming]:
     return _decode(raw, _MSGPACK_FRAME, _MSGPACK_PARTS, _MSGPACK_ONE, _MSGPACK_TAG)
 
 
+def decode_all(frames: Sequence[bytes]) -> list[list[Incoming]] | None:
+    """The same for many frames, where all are in one codec and nothing is wrong with them.
+
+    None where it is otherwise: then `decode` tells of each.
+    """
+    try:
+        decoder = _JSON_FRAME if codec_of(frames[0]) is JSON else _MSGPACK_FRAME
+        return list(map(decoder.decode, frames))
+    except (ProtocolError, msgspec.ValidationError, *_UNREADABLE):
+        return None
+
+
 def codec_of(data: bytes | str) -> Codec:
     """The codec that a server's frame is in; ProtocolError when it is in neither."""
     lead = data[:1].encode(errors="replace") if isinstance(data, str) else data[:1]

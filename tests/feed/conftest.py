@@ -21,7 +21,7 @@ from alpaca_nb.wire.protocol import ServerProtocol
 class FakeConnection:
     """One connection; what the client sends is answered by Alpaca's rules at once."""
 
-    def __init__(self, server: FakeServer, headers: Mapping[str, str], on_frame: Any) -> None:
+    def __init__(self, server: FakeServer, headers: Mapping[str, str], on_frames: Any) -> None:
         self.protocol = ServerProtocol(
             ENDPOINTS["iex"],
             codec_for(headers.get("Content-Type")),
@@ -30,7 +30,7 @@ class FakeConnection:
         )
         self.headers = server.headers
         self.requests: list[Any] = []
-        self._on_frame = on_frame
+        self._on_frames = on_frames
         self._closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
         self.said_goodbye = False
         self.paused = False
@@ -62,7 +62,7 @@ class FakeConnection:
     def send_frame(self, data: bytes) -> None:
         """Let a raw frame arrive at the client."""
         if not self._closed.done():
-            self._on_frame(data)
+            self._on_frames([data])
 
     def send_data(self, *messages: Any) -> None:
         """Let market data arrive, filtered by what is subscribed."""
@@ -102,13 +102,13 @@ class FakeServer:
         url: str,
         *,
         headers: Mapping[str, str],
-        on_frame: Callable[[bytes], None],
+        on_frames: Callable[[list[bytes]], None],
         compression: bool = False,
     ) -> FakeConnection:
         self.asked.append((url, dict(headers)))
         if self.refusals:
             raise self.refusals.pop(0)
-        self.connections.append(FakeConnection(self, headers, on_frame))
+        self.connections.append(FakeConnection(self, headers, on_frames))
         return self.connections[-1]
 
     def authenticate(self, key: str, secret: str) -> int | None:
@@ -148,6 +148,7 @@ def make_stream(server: FakeServer, clock: ManualClock) -> Callable[..., Stream]
             connect=server.connect,
             clock=clock,
             uniform=lambda low, high: high,
+            wait_s=0.0,  # a manual clock does not know the time of the loop
             **options,
         )
 

@@ -333,10 +333,10 @@ def test_a_defect_while_reading_is_seen(
 ) -> None:
     """An error on the reader's side ends the stream with its reason, and leaves none hanging."""
 
-    def broken(self: Stream, messages: list[Any]) -> None:
+    def broken(self: Stream, haul: Any, received: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(Stream, "_distribute", broken)
+    monkeypatch.setattr(Stream, "take_haul", broken)
     stream.connect()
     stream.frame("quotes", "AAPL")
     until(lambda: stream.status.state == "failed")

@@ -16,7 +16,7 @@ from alpaca_nb.feed.routes import Route, Routes, routes_into
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.feed.source import Source
 from alpaca_nb.feed.watch import Watch
-from alpaca_nb.wire.codec import format_time
+from alpaca_nb.wire.codec import format_time, time_ns
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import Quote, find_channel
 
@@ -114,7 +114,7 @@ class Desk:
         slot = table.slot(symbol)
         assert slot is not None
         slot.pulse.count += 1
-        slot.pulse.last, slot.pulse.received_ns = quote, self.clock.now_ns()
+        slot.pulse.last_ns, slot.pulse.received_ns = time_ns(quote.timestamp), self.clock.now_ns()
         for route in slot.routes:
             route.deliver([quote], self.clock.now_ns(), "live")
         self.rest.newest_ns = max(self.rest.newest_ns, at_ns)

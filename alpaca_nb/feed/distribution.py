@@ -1,0 +1,100 @@
+"""What has been decoded, to whoever wants it: columns to frames, messages to all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alpaca_nb.data.batch import Batch
+from alpaca_nb.data.status import SourceOrigin
+from alpaca_nb.feed.intake import Haul
+from alpaca_nb.feed.routes import Route, Routes
+from alpaca_nb.wire.messages import Message
+
+
+def distribute(haul: Haul, routes: Routes, origin: SourceOrigin) -> None:
+    """Hand out what came at once.
+
+    Messages are made only of rows that somebody wants as such. They are handed out in the
+    order they came, also those of different channels.
+    """
+    orders = []
+    for batch in haul.batches:
+        table = routes.tables.get(batch.layout.message)
+        if table is None:
+            continue  # late data of something just unsubscribed, or sent unasked
+        order = _Order(batch)
+        for share in table.share(batch):
+            for route in share.routes:
+                if route.take is not None:
+                    route.take(share.batch, origin)
+                else:
+                    order.add(route, share.rows)
+        if order.rows_of:
+            orders.append(order)
+    for order, first, last in _runs(haul, orders):
+        order.hand_out(first, last, origin)
+
+
+def distribute_odd(
+    messages: Iterable[Message[Any]], routes: Routes, received_ns: int, origin: SourceOrigin
+) -> None:
+    """Hand out messages that have no columns; frames count them."""
+    for message in messages:
+        table = routes.tables.get(type(message))
+        slot = table.slot(message.symbol) if table is not None else None
+        if table is None or slot is None:
+            continue
+        table.note_odd(message.symbol, received_ns)
+        for route in slot.routes:
+            route.deliver([message], received_ns, origin)
+
+
+class _Order:
+    """The rows of a batch that are wanted as messages, and by whom."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.rows_of: dict[Route, NDArray[np.intp]] = {}
+        self.rows = np.empty(0, np.intp)
+        """All that somebody wants, in ascending order."""
+        self._messages: list[Message[Any]] = []
+
+    def add(self, route: Route, rows: NDArray[np.intp] | None) -> None:
+        self.rows_of[route] = np.arange(len(self.batch)) if rows is None else rows
+
+    def make(self, haul: Haul) -> None:
+        """Make the messages, each once."""
+        self.rows = np.unique(np.concatenate(list(self.rows_of.values())))
+        self._messages = haul.messages(self.batch, self.rows)
+
+    def hand_out(self, first: int, last: int, origin: SourceOrigin) -> None:
+        """Hand out those between two of the rows (the second not included)."""
+        for route, rows in self.rows_of.items():
+            some = rows[np.searchsorted(rows, first) : np.searchsorted(rows, last)]
+            if len(some):
+                places = np.searchsorted(self.rows, some).tolist()
+                messages = [self._messages[i] for i in places]
+                route.deliver(messages, int(self.batch.received[some[0]]), origin)
+
+
+def _runs(haul: Haul, orders: list[_Order]) -> Iterator[tuple[_Order, int, int]]:
+    """Which rows to hand out one after the other, so that all go in the order they came."""
+    for order in orders:
+        order.make(haul)
+    if len(orders) == 1:
+        yield orders[0], 0, len(orders[0].batch)
+        return
+    if not orders:
+        return
+    whose = np.repeat(np.arange(len(orders)), [len(order.rows) for order in orders])
+    rows = np.concatenate([order.rows for order in orders])
+    came = np.concatenate([haul.sequence(order.batch)[order.rows] for order in orders])
+    by_arrival = came.argsort(kind="stable")
+    whose, rows = whose[by_arrival], rows[by_arrival]
+    starts = np.flatnonzero(np.diff(whose, prepend=-1)).tolist()
+    for start, stop in zip(starts, [*starts[1:], len(whose)], strict=True):
+        yield orders[whose[start]], int(rows[start]), int(rows[stop - 1]) + 1
