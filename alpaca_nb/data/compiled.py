@@ -27,10 +27,14 @@ SWITCH: Final = "ALPACA_NB_COMPILED"
 class Kernels:
     """The compiled functions; `data.kernels` says what each does."""
 
+    scan: Callable[..., int]
+    rehash: Callable[..., None]
     group_rows: Callable[
         [NDArray[Any], NDArray[np.int64]],
         tuple[NDArray[Any], NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], bool],
     ]
+    constants: Any
+    """The module, for what it says beside its functions."""
 
 
 class _Loader:
@@ -64,9 +68,9 @@ class _Loader:
 
 
 def _import_kernels() -> Kernels:
-    from alpaca_nb.data import kernels as compiled
+    from alpaca_nb.data import kernels as module
 
-    return Kernels(compiled.group_rows)
+    return Kernels(module.scan, module.rehash, module.group_rows, module)
 
 
 _loader: Final = _Loader()
