@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from alpaca_nb.data.amend import VOID
 from alpaca_nb.data.candles import Allowed, Updates, sale_rule
-from alpaca_nb.data.columns import AnyArray, Snapshot
+from alpaca_nb.data.columns import AnyArray
 from alpaca_nb.data.intervals import SECOND_NS, Grid, Times
+from alpaca_nb.data.rows import Columns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,7 +49,7 @@ class SaleFlags:
         self._daily = daily
         self._table = np.full((0, 0), _UNKNOWN, np.uint8)
 
-    def __call__(self, rows: Snapshot, chosen: AnyArray | slice = slice(None)) -> Flags:
+    def __call__(self, rows: Columns, chosen: AnyArray | slice = slice(None)) -> Flags:
         """The bits of each row, or of the chosen ones."""
         conditions, tapes = rows["conditions"][chosen], rows["tape"][chosen]
         if not len(conditions):
@@ -63,7 +64,7 @@ class SaleFlags:
         useless = _useless(rows, chosen)
         return np.where(useless, np.uint8(0), flags) if useless.any() else flags
 
-    def _learn(self, codes: Ints, rows: Snapshot) -> None:
+    def _learn(self, codes: Ints, rows: Columns) -> None:
         conditions, tapes = rows.categories("conditions"), rows.categories("tape")
         width = self._table.shape[1]
         for code in codes.tolist():
@@ -81,7 +82,7 @@ class SaleFlags:
             self._table = table
 
 
-def _useless(rows: Snapshot, chosen: AnyArray | slice) -> NDArray[np.bool_]:
+def _useless(rows: Columns, chosen: AnyArray | slice) -> NDArray[np.bool_]:
     """Which rows are no trades, or none any more."""
     prices, amended = rows["price"][chosen], rows["amended"][chosen]
     useless: NDArray[np.bool_] = ~((prices > 0) & (prices < np.inf) & (rows["size"][chosen] > 0))
@@ -208,20 +209,48 @@ def keys_of(symbols: AnyArray, left: Times) -> Ints:
     return keys
 
 
+def due_times(times: Times, *, newest: int, late_ns: int) -> Times:
+    """When the interval of each trade must not have ended yet for it to be in time.
+
+    That is `late_ns` before the highest time stamp so far; `newest` is the one before these.
+    """
+    due = np.empty(len(times) + 1, np.int64)
+    due[0], due[1:] = newest, times
+    return (np.maximum.accumulate(due, out=due) - late_ns)[:-1]
+
+
 def parts_of(
+    rows: Columns,
+    flags: SaleFlags,
+    grid: Grid,
+    *,
+    chosen: AnyArray | slice = slice(None),
+    due: Times | None = None,
+) -> Parts:
+    """What trades add to the candles of their intervals.
+
+    `due` are the `due_times` of the chosen rows; without them none is late.
+    """
+    return _parts(
+        rows["symbol"][chosen],
+        rows["timestamp"][chosen],
+        rows["price"][chosen],
+        rows["size"][chosen],
+        flags(rows, chosen),
+        grid,
+        due,
+    )
+
+
+def _parts(
     symbols: AnyArray,
     times: Times,
     prices: Floats,
     sizes: AnyArray,
     flags: Flags,
     grid: Grid,
-    *,
-    due: Times | None = None,
+    due: Times | None,
 ) -> Parts:
-    """What trades add to the candles of their intervals; all arrays have one entry per trade.
-
-    `due` says for each trade when its interval must not have ended yet for it to be in time.
-    """
     if not flags.all():
         counted = np.flatnonzero(flags)
         symbols, sizes = symbols[counted], sizes[counted]

@@ -186,12 +186,15 @@ class CandleTable:
         at = np.flatnonzero(chosen)
         at = at[self._keys[at].argsort(kind="stable")][-self._maxlen :]
         sums, is_final = self._sums.take(at), self._right[at] <= newest - self._late_ns
-        return {
+        arrays: dict[str, AnyArray] = {
             "timestamp": self._left[at],
             "symbol": (self._keys[at] & _SYMBOL).astype(np.int32),
             **{name: getattr(sums, name) for name in PRICES},
             "state": np.where(self._was_updated[at], 2, is_final).astype(np.int8),
         }
+        for values in arrays.values():
+            values.flags.writeable = False
+        return arrays
 
     def _at(self, keys: Ints) -> NDArray[np.intp]:
         """The numbers of candles, -1 for those that are not there."""

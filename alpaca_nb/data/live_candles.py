@@ -9,38 +9,44 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alpaca_nb.data.aggregate import Parts, SaleFlags, keys_of, parts_of
+from alpaca_nb.data.aggregate import SaleFlags, due_times, keys_of, parts_of
 from alpaca_nb.data.candle_table import LONG_AGO, Candles, CandleTable
-from alpaca_nb.data.columns import AnyArray, Snapshot
+from alpaca_nb.data.columns import Snapshot
 from alpaca_nb.data.intervals import SECOND_NS, Grid, Hours, Session, Times, usual_hours
+from alpaca_nb.data.rows import TRADES, columns_in
 from alpaca_nb.errors import BadInputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_COMPARED: Final = ("timestamp", "symbol", "price", "size", "conditions", "tape", "amended")
-"""The columns that decide on candles; those of trades."""
-
 
 def candles_of(
-    rows: Snapshot,
+    trades: Snapshot | pd.DataFrame,
     interval: Any,
     *,
     session: Session | None = None,
     hours: Hours = usual_hours,
     late_s: float = 10.0,
 ) -> Candles:
-    """The candles of all trades in a snapshot of a frame; see `LiveCandles` for the arguments."""
-    candles = LiveCandles(
-        interval, session=session, hours=hours, late_s=late_s, maxlen=max(len(rows), 1)
-    )
-    candles.update(rows)
-    return candles.read()
+    """The candles of trades, all at once, from a snapshot or a DataFrame of a frame.
+
+    See `LiveCandles` for the other arguments. Raises BadInputError for rows that are no trades,
+    and for an interval or a session that there is not.
+    """
+    grid = Grid(interval, session=session, hours=hours)
+    late_ns = _checked_late_ns(late_s)
+    rows = columns_in(trades, TRADES, "trades")
+    times = rows["timestamp"]
+    table = CandleTable(late_ns=late_ns, maxlen=max(len(times), 1))
+    due = due_times(times, newest=LONG_AGO, late_ns=late_ns)
+    table.add(parts_of(rows, SaleFlags(daily=grid.is_daily), grid, due=due))
+    newest = int(times.max()) if len(times) else LONG_AGO
+    return Candles(0, 0, 0, table.arrays(-1, newest=newest), rows.categories("symbol"))
 
 
 class LiveCandles:
@@ -77,14 +83,12 @@ class LiveCandles:
         maxlen: int = 1_000_000,
         source: Callable[[], Snapshot] | None = None,
     ) -> None:
-        if type(late_s) not in (int, float) or not late_s >= 0:
-            raise BadInputError(f"late_s is a number of seconds from 0 on, not {late_s!r}.")
         if type(maxlen) is not int or maxlen < 1:
             raise BadInputError(
                 f"maxlen is how many candles are kept: a whole number from 1 on, not {maxlen!r}."
             )
         self._grid = Grid(interval, session=session, hours=hours)
-        self._late_ns = round(min(late_s, 86_400.0) * SECOND_NS)
+        self._late_ns = _checked_late_ns(late_s)
         self._maxlen = maxlen
         self._source = source
         self._lock = threading.Lock()
@@ -93,7 +97,7 @@ class LiveCandles:
         self._read: Candles | None = None
         self._begin()
         if source is not None:
-            _check_trades(source())
+            columns_in(source(), TRADES, "trades")
 
     def __repr__(self) -> str:
         seconds = self._grid.length_ns // SECOND_NS
@@ -141,7 +145,7 @@ class LiveCandles:
 
         Rows of before what was counted already change nothing.
         """
-        _check_trades(rows)
+        columns_in(rows, TRADES, "trades")
         with self._lock:
             self._update(rows)
 
@@ -160,8 +164,6 @@ class LiveCandles:
 
     def _candles(self, version: int) -> Candles:
         arrays = self._table.arrays(version, newest=self._newest)
-        for values in arrays.values():
-            values.flags.writeable = False
         symbols = () if self._seen is None else self._seen.categories("symbol")
         return Candles(self._version, self._epoch, self._missed, arrays, symbols)
 
@@ -192,12 +194,13 @@ class LiveCandles:
 
     def _append(self, rows: Snapshot) -> None:
         """Count rows that stand behind all others."""
-        self._table.add(self._parts(rows, due=self._due(rows["timestamp"])))
+        due = self._due(rows["timestamp"])
+        self._table.add(parts_of(rows, self._flags, self._grid, due=due))
 
     def _leave(self, seen: Snapshot, count: int) -> None:
         """Note what the first rows add, which the frame holds no more."""
         if count > 0:
-            self._table.keep(self._parts(seen, slice(count)))
+            self._table.keep(parts_of(seen, self._flags, self._grid, chosen=slice(count)))
 
     def _revise(self, seen: Snapshot, rows: Snapshot) -> None:
         """Make those candles anew whose rows are not the same as before."""
@@ -221,35 +224,16 @@ class LiveCandles:
         wanted[concerned] = True
         begin, end = edges.left.min(), edges.right.max()
         chosen = np.flatnonzero(wanted[symbols] & (times >= begin) & (times < end))
-        parts = self._parts(rows, chosen, due=due[chosen])
+        parts = parts_of(rows, self._flags, self._grid, chosen=chosen, due=due[chosen])
         parts = parts.take(np.isin(parts.keys, keys))
         if self._table.renew(keys, parts, newest=newest):
             self._epoch += 1
 
     def _due(self, times: Times) -> Times:
-        """The latest end of an interval that was final when each row came."""
-        if not len(times):
-            return times
-        newest = np.maximum.accumulate(times)
-        np.maximum(newest, self._newest, out=newest)
-        due = np.empty_like(newest)
-        due[0], due[1:] = self._newest, newest[:-1]
-        self._newest = int(newest[-1])
-        due -= self._late_ns
+        due = due_times(times, newest=self._newest, late_ns=self._late_ns)
+        if len(times):
+            self._newest = max(self._newest, int(times.max()))
         return due
-
-    def _parts(
-        self, rows: Snapshot, chosen: AnyArray | slice = slice(None), *, due: Times | None = None
-    ) -> Parts:
-        return parts_of(
-            rows["symbol"][chosen],
-            rows["timestamp"][chosen],
-            rows["price"][chosen],
-            rows["size"][chosen],
-            self._flags(rows, chosen),
-            self._grid,
-            due=due,
-        )
 
 
 def _beginning(rows: Snapshot) -> int:
@@ -260,17 +244,14 @@ def _beginning(rows: Snapshot) -> int:
 def _differs(before: Snapshot, after: Snapshot, count: int) -> NDArray[np.bool_]:
     """Which of the first rows of two snapshots are not the same."""
     differs = np.zeros(count, bool)
-    for name in _COMPARED:
+    for name in TRADES:
         ours, theirs = before[name][:count], after[name][:count]
         if ours.ctypes.data != theirs.ctypes.data:
             differs |= ours != theirs
     return differs
 
 
-def _check_trades(rows: Snapshot) -> None:
-    names = {column.name for column in rows.columns}
-    if not names.issuperset(_COMPARED):
-        raise BadInputError(
-            "Candles are made of trades; ask the stream for a frame of 'trades', not of rows "
-            f"with {', '.join(column.name for column in rows.columns)}."
-        )
+def _checked_late_ns(late_s: float) -> int:
+    if type(late_s) not in (int, float) or not late_s >= 0:
+        raise BadInputError(f"late_s is a number of seconds from 0 on, not {late_s!r}.")
+    return round(min(late_s, 86_400.0) * SECOND_NS)
