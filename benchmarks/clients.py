@@ -83,6 +83,14 @@ class Toil:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Be busy for so long, look at the newest row now and then, and tell how old it was (ns)."""
+
+    seconds: float
+    every_s: float = 0.05
+
+
+@dataclass(frozen=True)
 class Taken:
     """What it took: the processor's and the wall's seconds."""
 
@@ -108,6 +116,14 @@ class Client(ABC):
     def check(self, tape: Tape, start: int, stop: int) -> None:  # noqa: B027 (most have nothing to do)
         """Raise WrongError unless what came is what was sent."""
 
+    def newest_ns(self) -> int | None:
+        """The time of the newest row that can be looked at; None where nothing is stored."""
+        return None
+
+    def cpu_elsewhere_s(self) -> float:
+        """What other processes have worked for this one."""
+        return 0.0
+
     def stop(self) -> None:  # noqa: B027 (most have nothing to do)
         """Disconnect, or leave it to the end of the process."""
 
@@ -120,7 +136,9 @@ def run(pipe: Connection, contestant: Contestant, setting: Setting) -> None:
     client.start()
     pipe.send("started")
     while (order := pipe.recv()) is not None:
-        if isinstance(order, Toil):
+        if isinstance(order, Look):
+            pipe.send(_look(client, order))
+        elif isinstance(order, Toil):
             pipe.send(_toil(client, order.seconds))
         else:
             pipe.send("ready")
@@ -128,8 +146,17 @@ def run(pipe: Connection, contestant: Contestant, setting: Setting) -> None:
     client.stop()
 
 
+def _look(client: Client, order: Look) -> list[int]:
+    until_s, ages = time.perf_counter() + order.seconds, []
+    while time.perf_counter() < until_s:
+        _spin(order.every_s)
+        if (newest_ns := client.newest_ns()) is not None:
+            ages.append(time.time_ns() - newest_ns)
+    return ages
+
+
 def _take(client: Client, tape: Tape, order: Take) -> Taken:
-    start_s, start_cpu_s = time.perf_counter(), time.process_time()
+    start_s, start_cpu_s = time.perf_counter(), time.process_time() + client.cpu_elsewhere_s()
     seen, changed_s = client.seen(), start_s
     while seen < order.stop:
         if order.busy:
@@ -141,7 +168,8 @@ def _take(client: Client, tape: Tape, order: Take) -> Taken:
             seen, changed_s = now, time.perf_counter()
         elif time.perf_counter() - changed_s > STALL_S:
             raise WrongError(f"{seen:,} of {order.stop:,} came")
-    taken = Taken(time.process_time() - start_cpu_s, time.perf_counter() - start_s)
+    cpu_s = time.process_time() + client.cpu_elsewhere_s() - start_cpu_s
+    taken = Taken(cpu_s, time.perf_counter() - start_s)
     if seen != order.stop:
         raise WrongError(f"{seen:,} came, {order.stop:,} were sent")
     client.check(tape, order.start, order.stop)
@@ -197,6 +225,10 @@ class Ours(Client):
         same = np.array_equal(rows["timestamp"], tape.times(start, stop))
         if not same or not np.array_equal(rows["bid_price"], tape.bids(start, stop)):
             raise WrongError("the frame holds other times or prices than were sent")
+
+    def newest_ns(self) -> int | None:
+        times = self._frames[0].snapshot()["timestamp"]
+        return int(times[-1]) if len(times) else None
 
     def stop(self) -> None:
         self._client.disconnect()

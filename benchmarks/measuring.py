@@ -66,7 +66,7 @@ def pin(core: int) -> None:
 def child(target: Callable[..., object], *args: object) -> Iterator[Answers]:
     """A process that is called with the other end of a pipe, and ended afterwards."""
     ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=_run, args=(target, theirs, *args), daemon=True)
+    process = SPAWN.Process(target=_run, args=(target, theirs, *args))
     process.start()
     theirs.close()  # so that the end of the process is the end of the pipe
     try:

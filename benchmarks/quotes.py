@@ -31,6 +31,7 @@ class Tape:
 
     start_ns: int
     symbols: int = 100
+    step_ns: int = STEP_NS
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -51,12 +52,12 @@ class Tape:
             ask_exchange=EXCHANGES[(i + 1) % 4],
             conditions=[CONDITIONS[i // 8 % 2]],
             tape="C",
-            timestamp=self.start_ns + i * STEP_NS,
+            timestamp=self.start_ns + i * self.step_ns,
         )
 
     def times(self, start: int, stop: int) -> NDArray[np.int64]:
         """The time of each of some quotes."""
-        return self.start_ns + np.arange(start, stop, dtype=np.int64) * STEP_NS
+        return self.start_ns + np.arange(start, stop, dtype=np.int64) * self.step_ns
 
     def bids(self, start: int, stop: int) -> NDArray[np.float64]:
         """The bid of each of some quotes."""

@@ -28,7 +28,7 @@ from benchmarks.quotes import Tape, header
 
 AT_ONCE = 20_000
 """How many messages are made before they are sent."""
-TICK_S = 0.005
+TICK_S = 0.001
 """How often something is sent when it is sent at a pace."""
 
 

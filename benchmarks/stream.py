@@ -23,6 +23,7 @@ from benchmarks.clients import (
     RAW,
     RECV,
     Contestant,
+    Look,
     Setting,
     Take,
     Taken,
@@ -125,6 +126,23 @@ class Race:
             taken, seconds = sent - runner.position, time.perf_counter() - begun_s
         runner.position = sent
         return float(taken / seconds)
+
+    def ages(self, runner: Runner, seconds: float, rate: int) -> list[float]:
+        """How old the newest row is (ms) for a busy thread that looks, at a pace in real time."""
+        step_ns, per_frame = 1_000_000_000 // rate, runner.setting.per_frame
+        count = int(rate * (seconds + 1))
+        stop = runner.position + count - count % per_frame
+        # The next quote is of now.
+        start_ns = time.time_ns() - runner.position * step_ns
+        tape = Tape(start_ns, self.tape.symbols, step_ns)
+        order = Send(runner.number, tape, runner.position, stop, per_frame, rate)
+        self._server.send(order)
+        time.sleep(0.5)
+        runner.pipe.send(Look(seconds))
+        ages = [age / 1e6 for age in runner.pipe.recv()]
+        assert self._server.recv() == stop
+        runner.position = stop
+        return ages
 
     def rounds(self, rounds: int, base: int, rate: float | None = None) -> None:
         """Everybody in turn, so often; `base` messages to a contestant of speed 1."""
