@@ -8,18 +8,21 @@ retention keeps move to a new block; old snapshots keep the old one alive.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import functools
+import mmap
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, get_args, get_origin
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from alpaca_nb.data.compiled import kernels
 from alpaca_nb.wire.codec import times_ns
 from alpaca_nb.wire.messages import Message
 
@@ -130,6 +133,9 @@ class Vocabulary:
         codes = list(map(self._codes.__getitem__, names))
         return np.array(codes, self.code_type)
 
+    def __len__(self) -> int:
+        return len(self._codes)
+
     @property
     def code_type(self) -> type[np.signedinteger[Any]]:
         """The smallest type for all codes, by the rule of pandas, which else would copy."""
@@ -154,16 +160,15 @@ class Codes(dict[str, int]):
 
 
 def _code_type(count: int) -> type[np.signedinteger[Any]]:
-    if count < np.iinfo(np.int8).max:
+    if count < 0x7F:
         return np.int8
-    return np.int16 if count < np.iinfo(np.int16).max else np.int32
+    return np.int16 if count < 0x7FFF else np.int32
 
 
 # -- one moment of a store ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(msgspec.Struct, frozen=True, gc=False):
     """What has become of the messages handed in, from the first one on."""
 
     taken: int = 0
@@ -196,8 +201,7 @@ class Tally:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(msgspec.Struct, frozen=True):
     """One array per column, all of one length; row i has position `first` + i."""
 
     arrays: tuple[AnyArray, ...]
@@ -208,8 +212,7 @@ class _Block:
         return len(self.arrays[0])
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, eq=False):
     """Rows of one moment. Immutable, valid for ever, readable from any thread.
 
     A position counts the rows ever appended, so it stays true while retention drops rows.
@@ -233,6 +236,10 @@ class Snapshot:
     _start: int
     _stop: int
     _categories: tuple[Categories | None, ...]
+    _texts: int
+    """How many texts all categories are."""
+    _newest: int
+    """The highest time that any row had so far, where retention goes by time."""
     _positions: NDArray[np.int64] | None = None
     """The position of each row, where they do not follow each other."""
 
@@ -282,6 +289,31 @@ class Snapshot:
         if self._positions is not None:
             return self._only(rows, self._positions)
         return self._only(rows, np.arange(self.first, self.first + len(self)))
+
+    @property
+    def stored_from(self) -> int:
+        """The position of the first row that `stored` gives: older than what is held."""
+        return self._block.first
+
+    def stored(self, positions: NDArray[np.int64]) -> list[AnyArray]:
+        """Copies of rows at `stored_from` or later, also if retention has dropped them."""
+        rows = positions - self._block.first
+        return [values[rows] for values in self._block.arrays]
+
+    def with_rows(
+        self, arrays: Sequence[AnyArray], positions: NDArray[np.int64], *, first: int
+    ) -> Snapshot:
+        """Other rows of the same columns, which speak for the positions from `first` on."""
+        return replace(
+            self,
+            first=first,
+            last=max(first, self.last),
+            missed=0,
+            _block=_Block(tuple(arrays), first),
+            _start=0,
+            _stop=len(positions),
+            _positions=positions,
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """A DataFrame on the same memory: nothing is copied until somebody writes to it.
@@ -358,6 +390,10 @@ def _reader_of_everything() -> Any:
 # -- the store ---------------------------------------------------------------------------
 
 _SMALLEST_BLOCK: Final = 1024
+_SPARE_ROWS: Final = 16_384
+"""So many rows that time has dropped are not worth moving the others for."""
+_LONG_AGO: Final = int(np.iinfo(np.int64).min)
+_EVERYTHING: Final = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,12 +462,23 @@ class ColumnStore:
 
     Rows that were once visible are never written to. To change them, or to put others
     between them, `changed` makes a snapshot on other memory, and `publish` makes it visible.
+
+    No more than `maxlen` rows are held and, with `keep_ns`, none that is older than that
+    before the newest, unless a younger one stands before it. A row is as old as its time
+    stamp, or as its arrival if that was earlier: no row comes from the future.
     """
 
-    def __init__(self, columns: Sequence[Column], *, maxlen: int) -> None:
+    def __init__(
+        self, columns: Sequence[Column], *, maxlen: int, keep_ns: int | None = None
+    ) -> None:
         self.columns = tuple(columns)
         self.maxlen = maxlen
-        self._max_capacity = max(2 * maxlen, _SMALLEST_BLOCK)
+        self.keep_ns = keep_ns
+        self._max_capacity = max(2 * maxlen - maxlen // 8, _SMALLEST_BLOCK)
+        names = [column.name for column in columns]
+        self._times = [names.index(name) for name in ("timestamp", "received") if name in names]
+        self._vocabularies: dict[int, Vocabulary]
+        """Those of the coded columns."""
         self._snapshot: Snapshot
         self._restart(first=0, epoch=0, tally=Tally())
 
@@ -468,26 +515,17 @@ class ColumnStore:
 
     def appended(self, arrays: Sequence[AnyArray], *, tally: Tally | None = None) -> Snapshot:
         """The rows after others were written behind them; nobody sees them before `publish`."""
-        now = self._snapshot
-        block, stop = self._widened(now._block), now._stop
-        # A piece never exceeds what is retained, so every piece fits into one block.
-        for begin in range(0, len(arrays[0]), self.maxlen):
-            piece = [values[begin : begin + self.maxlen] for values in arrays]
-            block, stop = self._with_room(block, stop, len(piece[0]))
-            _write(block, stop, piece)
-            stop += len(piece[0])
-        start = max(stop - self.maxlen, 0)
-        return replace(
-            now,
-            first=block.first + start,
-            last=block.first + stop,
-            tally=tally or now.tally,
-            dropped=now.dropped + block.first + start - now.first,
-            _block=block,
-            _start=start,
-            _stop=stop,
-            _categories=self._categories(),
-        )
+        now, added = self._snapshot, len(arrays[0])
+        skipped = max(added - self.maxlen, 0)
+        if skipped:
+            arrays = [values[skipped:] for values in arrays]
+        block, start = self._with_room(self._widened(now), now, added, skipped)
+        stop = now.last + skipped - block.first
+        _write(block, stop, arrays)
+        stop += added - skipped
+        newest = self._newest_of(now, arrays)
+        start = self._kept_from(block, max(start, stop - self.maxlen), stop, newest)
+        return self._following(now, block, start, stop, tally or now.tally, newest=newest)
 
     def changed(self, change: Change, placed: Placed, *, tally: Tally) -> Snapshot:
         """The rows after a change, in a new epoch; nobody sees them before `publish`.
@@ -495,24 +533,22 @@ class ColumnStore:
         `placed` is what `change.placed` says of the rows held now.
         """
         now = self._snapshot
-        base = self._widened(now._block)
+        base = self._widened(now)
         if len(placed.targets):
             block, start = self._inserted(base, change, placed), 0
         else:
             block, start = base, now._start + placed.dropped
-        block = _rewritten(block, start, start + placed.last - placed.first, change, placed)
-        return replace(
-            now,
-            first=placed.first,
-            last=placed.last,
-            epoch=now.epoch + 1,
-            tally=tally,
-            dropped=now.dropped + placed.dropped,
-            _block=block,
-            _start=start,
-            _stop=start + placed.last - placed.first,
-            _categories=self._categories(),
-        )
+        stop = start + placed.last - placed.first
+        block = _rewritten(block, start, stop, change, placed)
+        newest = self._newest_of(now, change.new)
+        start = self._kept_from(block, start, stop, newest)
+        return self._following(now, block, start, stop, tally, newest=newest, epoch=now.epoch + 1)
+
+    def horizon(self, arrays: Sequence[AnyArray] = ()) -> int:
+        """The time before which no row is taken in, once these rows are; lower than any without."""
+        if self.keep_ns is None:
+            return _LONG_AGO
+        return max(self._newest_of(self._snapshot, arrays) - self.keep_ns, _LONG_AGO)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make a snapshot from `appended` or `changed` the current one.
@@ -527,14 +563,17 @@ class ColumnStore:
         self._restart(first=now.last, epoch=now.epoch + 1, tally=now.tally)
 
     def _restart(self, *, first: int, epoch: int, tally: Tally) -> None:
-        self._vocabularies = {
+        vocabularies = {
             i: Vocabulary(column.categories)
             for i, column in enumerate(self.columns)
             if column.kind.is_coded
         }
         capacity = min(_SMALLEST_BLOCK, self._max_capacity)
-        block = _Block(tuple(np.empty(capacity, self._dtype(i)) for i in self._all()), first)
-        self._snapshot = Snapshot(
+        types = [
+            vocabularies[i].code_type if i in vocabularies else _DTYPES[column.kind]
+            for i, column in enumerate(self.columns)
+        ]
+        snapshot = Snapshot(
             columns=self.columns,
             first=first,
             last=first,
@@ -542,32 +581,115 @@ class ColumnStore:
             tally=tally,
             dropped=0,
             missed=0,
-            _block=block,
+            _block=_Block(tuple(_room(capacity, np.dtype(each)) for each in types), first),
             _start=0,
             _stop=0,
-            _categories=self._categories(),
+            _categories=_categories(vocabularies, len(types)),
+            _texts=sum(map(len, vocabularies.values())),
+            _newest=_LONG_AGO,
+        )
+        # Both or none: an interrupt comes between two calls, not here.
+        self._vocabularies, self._snapshot = vocabularies, snapshot
+
+    def _following(
+        self,
+        now: Snapshot,
+        block: _Block,
+        start: int,
+        stop: int,
+        tally: Tally,
+        *,
+        newest: int,
+        epoch: int | None = None,
+    ) -> Snapshot:
+        """The snapshot after `now`: the rows `start` to `stop` of a block."""
+        first, texts, categories = block.first + start, self._texts(), now._categories
+        if texts != now._texts:
+            categories = _categories(self._vocabularies, len(self.columns))
+        return Snapshot(
+            self.columns,
+            first,
+            block.first + stop,
+            now.epoch if epoch is None else epoch,
+            tally,
+            now.dropped + first - now.first,
+            0,
+            block,
+            start,
+            stop,
+            categories,
+            texts,
+            newest,
         )
 
-    def _all(self) -> range:
-        return range(len(self.columns))
+    def _texts(self) -> int:
+        return sum(map(len, self._vocabularies.values()))
 
-    def _categories(self) -> tuple[Categories | None, ...]:
-        known = self._vocabularies
-        return tuple(known[i].categories if i in known else None for i in self._all())
+    def _widened(self, now: Snapshot) -> _Block:
+        """The block, with code columns of the type that the categories now need."""
+        block = now._block
+        if self._texts() == now._texts:
+            return block
+        wider = {
+            i: vocabulary.code_type
+            for i, vocabulary in self._vocabularies.items()
+            if block.arrays[i].dtype != vocabulary.code_type
+        }
+        if not wider:
+            return block
+        # The other columns are shared with the old block: its readers stop before our rows.
+        arrays = [
+            _moved(values[: now._stop], block.capacity, np.dtype(wider[i]))
+            if i in wider
+            else values
+            for i, values in enumerate(block.arrays)
+        ]
+        return _Block(tuple(arrays), block.first)
 
-    def _dtype(self, i: int) -> type[np.generic]:
-        coded = self._vocabularies.get(i)
-        return coded.code_type if coded is not None else _DTYPES[self.columns[i].kind]
+    def _with_room(
+        self, block: _Block, now: Snapshot, added: int, skipped: int
+    ) -> tuple[_Block, int]:
+        """A block with room for more rows, and where the kept ones begin: this, or another.
 
-    def _with_room(self, block: _Block, stop: int, rows: int) -> tuple[_Block, int]:
-        """A block with room for `rows` more and its end: this one, or one that follows it."""
-        if stop + rows <= block.capacity:
-            return block, stop
-        kept = min(stop, self.maxlen - rows)
-        capacity = min(max(2 * block.capacity, kept + rows), self._max_capacity)
+        The first `skipped` of those added are not kept.
+        """
+        start, stop = now._start, now._stop
+        fits = stop + added - skipped <= block.capacity
+        if fits and not skipped and start <= max(_SPARE_ROWS, stop - start):
+            return block, start
+        kept = min(stop - start, self.maxlen - added + skipped)
+        # Room that is not written to costs nothing, as long as it is not for what is dropped.
+        rows = (2 if start else 4) * (kept + added - skipped)
+        capacity = min(max(rows, _SMALLEST_BLOCK), self._max_capacity)
         tail = slice(stop - kept, stop)
         arrays = tuple(_moved(values[tail], capacity, values.dtype) for values in block.arrays)
-        return _Block(arrays, block.first + stop - kept), kept
+        return _Block(arrays, block.first + stop - kept + skipped), 0
+
+    def _newest_of(self, now: Snapshot, arrays: Sequence[AnyArray]) -> int:
+        if self.keep_ns is None or not arrays or not len(arrays[0]):
+            return now._newest
+        return max(now._newest, int(self._row_times(arrays).max()))
+
+    def _row_times(self, arrays: Sequence[AnyArray], rows: slice = _EVERYTHING) -> AnyArray:
+        """How old rows are; no row comes from the future."""
+        times: AnyArray = arrays[self._times[0]][rows]
+        for i in self._times[1:]:
+            times = np.minimum(times, arrays[i][rows])
+        return times
+
+    def _kept_from(self, block: _Block, start: int, stop: int, newest: int) -> int:
+        """The first row that is young enough; all before it may go."""
+        if self.keep_ns is None:
+            return start
+        horizon, step = max(newest - self.keep_ns, _LONG_AGO), 1
+        while start < stop:
+            # Ever longer steps: one look is enough mostly, and each row is looked at once.
+            end = min(start + step, stop)
+            young = self._row_times(block.arrays, slice(start, end)) >= horizon
+            if young.any():
+                return start + int(young.argmax())
+            start, step = end, min(4 * step, 1 << 16)
+        return stop
 
     def _inserted(self, base: _Block, change: Change, placed: Placed) -> _Block:
         """A new block with the rows that stay and the new ones between them, from index 0."""
@@ -580,29 +702,18 @@ class ColumnStore:
         is_held[placed.targets - lead] = False
         arrays = []
         for values, new in zip(base.arrays, change.new, strict=True):
-            merged, rest = np.empty(capacity, values.dtype), values[held]
+            merged, rest = _room(capacity, values.dtype), values[held]
             merged[:lead] = rest[:lead]
             merged[lead:total][is_held] = rest[lead:]
             merged[placed.targets] = new[placed.unfit :]
             arrays.append(merged)
         return _Block(tuple(arrays), placed.first)
 
-    def _widened(self, block: _Block) -> _Block:
-        """The same block, with code columns of the type that the categories now need."""
-        wider = {
-            i: values.astype(self._dtype(i))
-            for i, values in enumerate(block.arrays)
-            if i in self._vocabularies and values.dtype != self._dtype(i)
-        }
-        if not wider:
-            return block
-        # The other columns are shared with the old block: its readers stop before our rows.
-        return _Block(tuple(wider.get(i, block.arrays[i]) for i in self._all()), block.first)
-
 
 def _write(block: _Block, stop: int, arrays: Sequence[AnyArray]) -> None:
+    rows = slice(stop, stop + len(arrays[0]))
     for column, values in zip(block.arrays, arrays, strict=True):
-        column[stop : stop + len(values)] = values
+        column[rows] = values
 
 
 def _rewritten(block: _Block, start: int, stop: int, change: Change, placed: Placed) -> _Block:
@@ -622,9 +733,35 @@ def _rewritten(block: _Block, start: int, stop: int, change: Change, placed: Pla
 
 
 def _moved(values: AnyArray, capacity: int, dtype: np.dtype[Any]) -> AnyArray:
-    moved = np.empty(capacity, dtype)
+    moved = _room(capacity, dtype)
     moved[: len(values)] = values
     return moved
+
+
+def _categories(vocabularies: dict[int, Vocabulary], columns: int) -> tuple[Categories | None, ...]:
+    return tuple(vocabularies[i].categories if i in vocabularies else None for i in range(columns))
+
+
+_OWN_PAGES: Final = 1 << 22
+"""Bytes from which an array has memory of its own."""
+_PRIVATE: Final[dict[str, int]] = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+)
+
+
+def _room(rows: int, dtype: np.dtype[Any]) -> AnyArray:
+    """An array for so many rows. Large ones give their memory back at once when they go.
+
+    The allocator would keep it for others, and blocks are ever larger. Pages of 2 MB make
+    writing a third cheaper where there are any: the kernel's part in it is by the page.
+    """
+    if rows * dtype.itemsize < _OWN_PAGES:
+        return np.empty(rows, dtype)
+    memory = mmap.mmap(-1, rows * dtype.itemsize, **_PRIVATE)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype)
 
 
 def _strictly(typecode: str) -> Callable[[Sequence[Any]], AnyArray]:
@@ -656,13 +793,13 @@ _DTYPES: Final[dict[Kind, type[np.generic]]] = {
 }
 
 
-# -- the last row of each ----------------------------------------------------------------
+# -- rows by symbol ----------------------------------------------------------------------
 
-_LONG_AGO: Final = np.iinfo(np.int64).min
+_COMPILED_AT_MOST: Final = 1 << 16
+"""Rows that compiled code is given at once: it holds the interpreter lock meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Groups:
+class Groups(msgspec.Struct, frozen=True, eq=False):
     """Rows by symbol: one entry per symbol that occurs, in the order of the codes."""
 
     symbols: AnyArray
@@ -678,10 +815,14 @@ class Groups:
 
 def group(codes: AnyArray, times: NDArray[np.int64]) -> Groups:
     """Rows by symbol; both arrays have one entry per row."""
+    compiled = kernels()
+    if compiled is not None and len(codes) <= _COMPILED_AT_MOST:
+        rows = np.ascontiguousarray(codes), np.ascontiguousarray(times)
+        return Groups(*compiled.group_rows(*rows))
     order = codes.argsort(kind="stable")
     symbols, times = codes[order], times[order]
     goes_on = symbols[1:] == symbols[:-1]
-    ascending = not (goes_on & (times[1:] <= times[:-1])).any()
+    ascending = not bool((goes_on & (times[1:] <= times[:-1])).any())
     if not len(symbols):
         return Groups(symbols, order, times, times, ascending)
     last = np.append(np.flatnonzero(~goes_on), len(symbols) - 1)
@@ -690,154 +831,3 @@ def group(codes: AnyArray, times: NDArray[np.int64]) -> Groups:
         return Groups(symbols[last], order[last], times[first], times[last], ascending)
     oldest, newest = np.minimum.reduceat(times, first), np.maximum.reduceat(times, first)
     return Groups(symbols[last], order[last], oldest, newest, ascending)
-
-
-class LatestRows:
-    """The last row per symbol, whatever retention has dropped since.
-
-    Not for concurrent use: its owner guards it with one lock.
-    """
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        names = [column.name for column in columns]
-        self._symbol, self._time = names.index("symbol"), names.index("timestamp")
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget every symbol."""
-        self._arrays: list[AnyArray] = []
-        # Indexed by symbol code, as all arrays here: the position of its last row, or -1,
-        # and the highest time stamp it ever had.
-        self._position = np.empty(0, np.int64)
-        self._newest = np.empty(0, np.int64)
-
-    def newest(self, groups: Groups) -> NDArray[np.int64]:
-        """The highest time stamp that the symbol of each group ever had."""
-        symbols = groups.symbols
-        if len(symbols) and symbols[-1] >= len(self._newest):
-            self._make_room((), int(symbols[-1]) + 1)
-        return self._newest[symbols]
-
-    def update(
-        self,
-        arrays: Sequence[AnyArray],
-        *,
-        position: int,
-        late: bool,
-        groups: Groups | None = None,
-    ) -> None:
-        """Take over encoded rows behind all others; the first of them has this position.
-
-        Rows normally count in the order of their arrival. Late ones, which repair a gap,
-        only count if they are not older than what is there. `groups` are those of the rows,
-        if they are known.
-        """
-        groups = groups or group(arrays[self._symbol], arrays[self._time])
-        symbols, rows = groups.symbols, groups.last
-        if not len(symbols):
-            return
-        self._make_room(arrays, int(symbols[-1]) + 1)
-        self._newest[symbols] = np.maximum(self._newest[symbols], groups.newest)
-        if late:
-            known, times = self._position[symbols] >= 0, arrays[self._time][rows]
-            counts = ~known | (times >= self._arrays[self._time][symbols])
-            symbols, rows = symbols[counts], rows[counts]
-        self._put(symbols, arrays, rows, position + rows)
-
-    def copy(self) -> LatestRows:
-        """Another with the same rows."""
-        other = copy.copy(self)
-        other._arrays = [values.copy() for values in self._arrays]
-        other._position, other._newest = self._position.copy(), self._newest.copy()
-        return other
-
-    def changed(self, change: Change, placed: Placed, *, first: int) -> LatestRows:
-        """The same after a change of the rows held, the first of which has position `first`.
-
-        New rows count if they are younger than what is there.
-        """
-        after = self.copy()
-        after._move(placed, first)
-        if len(change.rows):
-            after._make_room(change.values)
-            symbols = change.values[self._symbol]
-            are_last = self._position[symbols] == change.rows + first
-            rows = np.flatnonzero(are_last)
-            after._put(symbols[rows], change.values, rows, after._position[symbols[rows]])
-        after._take_in([values[placed.unfit :] for values in change.new], placed)
-        return after
-
-    def replaced(self, rows: NDArray[np.intp], values: Sequence[AnyArray]) -> LatestRows:
-        """The same with other values in some rows, counted in the order of the codes."""
-        after = self.copy()
-        after._make_room(values)
-        after._put(rows, values, np.arange(len(rows)), self._position[rows])
-        return after
-
-    def arrays(self) -> tuple[list[AnyArray], NDArray[np.int64]]:
-        """The columns by symbol code and the positions of the rows; -1 where there is no row."""
-        known = len(self._arrays[0]) if self._arrays else 0
-        return self._arrays, self._position[:known]
-
-    def since(self, position: int, *, of: Snapshot) -> Snapshot:
-        """The last rows of the symbols that have a row at `position` or later.
-
-        In the order of the symbols' codes, copied; `of` is the snapshot they belong to.
-        """
-        empty = replace(of.tail(0), first=position, last=max(position, of.last))
-        if not self._arrays:
-            return empty
-        symbols = np.flatnonzero(self._position >= max(position, 0))
-        return replace(
-            empty,
-            _block=_Block(tuple(values[symbols] for values in self._arrays), position),
-            _start=0,
-            _stop=len(symbols),
-            _positions=self._position[symbols],
-        )
-
-    def _move(self, placed: Placed, first: int) -> None:
-        moved = placed.moved(self._position - first)
-        stay = (self._position >= first) & (moved >= 0)
-        self._position = np.where(stay, moved + placed.first, self._position)
-
-    def _take_in(self, new: Sequence[AnyArray], placed: Placed) -> None:
-        groups = group(new[self._symbol], new[self._time])
-        if not len(groups.symbols):
-            return
-        symbols, rows = groups.symbols, groups.last
-        self._make_room(new, int(symbols[-1]) + 1)
-        self._newest[symbols] = np.maximum(self._newest[symbols], groups.newest)
-        positions, known = placed.targets[rows] + placed.first, self._position[symbols]
-        times, known_times = new[self._time][rows], self._arrays[self._time][symbols]
-        # Of one time are those first that stand first.
-        counts = (times > known_times) | ((times == known_times) & (positions > known))
-        counts |= known < 0
-        self._put(symbols[counts], new, rows[counts], positions[counts])
-
-    def _put(
-        self,
-        symbols: AnyArray,
-        arrays: Sequence[AnyArray],
-        rows: NDArray[np.intp],
-        positions: NDArray[np.int64],
-    ) -> None:
-        for mine, values in zip(self._arrays, arrays, strict=True):
-            mine[symbols] = values[rows]
-        self._position[symbols] = positions
-
-    def _make_room(self, arrays: Sequence[AnyArray], symbols: int = 0) -> None:
-        """Room for this many symbols, and for values of the types of these arrays."""
-        if not self._arrays:
-            self._arrays = [np.empty(0, values.dtype) for values in arrays]
-        capacity = len(self._position)
-        if symbols > capacity:
-            capacity = max(symbols, 2 * capacity)
-            unseen = capacity - len(self._position)
-            self._position = np.concatenate([self._position, np.full(unseen, -1)])
-            self._newest = np.concatenate([self._newest, np.full(unseen, _LONG_AGO)])
-        for i, values in enumerate(arrays):
-            mine = self._arrays[i]
-            if len(mine) < capacity or mine.dtype != values.dtype:
-                dtype = np.promote_types(mine.dtype, values.dtype)
-                self._arrays[i] = _moved(mine, max(capacity, len(mine)), dtype)

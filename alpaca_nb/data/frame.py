@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.data.amend import Notice, notice_of
@@ -19,13 +20,14 @@ from alpaca_nb.data.columns import (
     AnyArray,
     Change,
     ColumnStore,
-    LatestRows,
+    Groups,
     Snapshot,
     Tally,
     columns_of,
     group,
 )
 from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.latest import LatestRows, Update
 from alpaca_nb.data.merge import places
 from alpaca_nb.data.readers import BatchReader, MessageReader
 from alpaca_nb.data.rules import Arrays, BarRules, Known, Plan, TradeRules, rules_of
@@ -102,9 +104,18 @@ class _Staged(Struct, gc=False):
 
 
 def _kind_of(staged: _Staged) -> tuple[Origin, Lexicon | None]:
-    """What is equal for all that is written together."""
+    """What is equal for all that is written together: messages, or batches of one lexicon."""
     content = staged.content
     return staged.origin, content.lexicon if isinstance(content, Batch) else None
+
+
+class _Next(Struct, frozen=True):
+    """Rows that are just being published, and what goes with them."""
+
+    rows: Snapshot
+    known: Known
+    latest: LatestRows
+    update: Update | None = None
 
 
 class LiveFrame:
@@ -174,7 +185,7 @@ class LiveFrame:
         self._rules = rules(self.columns, self._store)
         self._at = {column.name: i for i, column in enumerate(self.columns)}
         # What goes with a snapshot that is just being published; see `_publish`.
-        self._next: tuple[Snapshot, LatestRows, Known] | None = None
+        self._next: _Next | None = None
         # Staged by the writer, written by whoever holds the lock.
         self._staged: deque[_Staged] = deque()
         # Messages handed in, counted by the writer, and those dealt with, under the lock.
@@ -545,39 +556,48 @@ class LiveFrame:
 
     def _write(self, staged: Sequence[_Staged], origin: Origin) -> None:
         arrays, taken = self._columns_of(staged, origin)
-        held, latest = self._store.snapshot(), self._latest
+        held, late = self._store.snapshot(), origin == "backfill"
         groups = group(arrays[self._at["symbol"]], arrays[self._at["timestamp"]])
-        plan = self._rules.take(arrays, held, groups, latest.newest(groups))
+        plan = self._rules.take(arrays, held, groups, self._latest.newest(groups))
         tally = held.tally.plus(
             taken=taken,
             rejected=taken - len(arrays[0]),
             duplicates=plan.duplicates,
             amended=plan.amended,
         )
-        late = origin == "backfill"
-        if len(plan.rows) or plan.known is not self._rules.known:
+        if len(plan.rows):
             self._carry_out(plan, tally, late=late)
-            return
-        latest.update(
-            plan.new,
-            position=held.last,
-            late=late,
-            groups=groups if len(plan.new[0]) == len(arrays[0]) else None,
-        )
-        self._store.append(plan.new, tally=tally)
+        else:
+            is_whole = len(plan.new[0]) == len(arrays[0])
+            self._append(plan, tally, late=late, groups=groups if is_whole else None)
+
+    def _append(
+        self, plan: Plan, tally: Tally, *, late: bool, groups: Groups | None = None
+    ) -> None:
+        """Store the new rows of a plan behind those held; `groups` are theirs, if known."""
+        held = self._store.snapshot()
+        rows = self._store.appended(plan.new, tally=tally)
+        update = self._latest.appended(plan.new, held=held, now=rows, late=late, groups=groups)
+        self._publish(_Next(rows, plan.known, self._latest, update))
 
     def _columns_of(self, staged: Sequence[_Staged], origin: Origin) -> tuple[Arrays, int]:
         """All columns of what is staged, and how many messages that was."""
-        batches = [each.content for each in staged if isinstance(each.content, Batch)]
+        batches: list[Batch] = []
+        messages: list[Message[Any]] = []
+        came, counts = [], []
+        for each in staged:
+            content = each.content
+            if isinstance(content, Batch):
+                batches.append(content)
+            else:
+                messages += content
+                came.append(each.received_ns)
+                counts.append(len(content))
         if batches:
             batch = join(batches)
             arrays = self._batches.read(batch, self._store)
             return self._with_extra(arrays, batch.received, origin), len(batch)
-        messages = [message for each in staged for message in each.content]
-        received = np.repeat(
-            np.array([each.received_ns for each in staged], np.int64),
-            [len(each.content) for each in staged],
-        )
+        received = np.repeat(np.array(came, np.int64), counts)
         return self._read(messages, received, origin)[0], len(messages)
 
     def _read(
@@ -659,8 +679,11 @@ class LiveFrame:
         held = self._store.snapshot()
         plan, concerned = rules.amend(notices, [held[column.name] for column in self.columns])
         plan.new = self._no_rows()
-        arrays, rows = self._latest_not_held(held)
-        latest = rules.settle(arrays, rows, concerned, plan.known) if len(rows) else None
+        symbols, arrays = self._latest.not_held(held)
+        latest = None
+        if len(symbols):
+            rows, values = rules.settle(arrays, concerned, plan.known)
+            latest = symbols[rows], values
         tally = held.tally.plus(rejected=len(messages) - len(notices), amended=plan.amended)
         self._carry_out(plan, tally, latest=latest)
 
@@ -673,15 +696,13 @@ class LiveFrame:
         order = arrays[self._at["timestamp"]].argsort(kind="stable")
         new = [values[order] for values in arrays]
         plan = rules.amend(new, [held[column.name] for column in self.columns])
-        last, rows = self._latest_not_held(held)
-        latest = rules.replaced(last, rows, new) if len(rows) else None
+        symbols, last = self._latest.not_held(held)
+        latest = None
+        if len(symbols):
+            rows, values = rules.replaced(last, new)
+            latest = symbols[rows], values
         tally = held.tally.plus(rejected=len(messages) - len(order), amended=plan.amended)
         self._carry_out(plan, tally, in_time=True, latest=latest)
-
-    def _latest_not_held(self, held: Snapshot) -> tuple[Arrays, AnyArray]:
-        """The columns of `latest` by symbol code, and those that retention has dropped."""
-        arrays, positions = self._latest.arrays()
-        return arrays, np.flatnonzero((positions >= 0) & (positions < held.first))
 
     def _carry_out(
         self,
@@ -694,46 +715,53 @@ class LiveFrame:
     ) -> int:
         """Do what a plan says, all at once; returns how many rows were too old to take in.
 
-        New rows go where they belong in time, or to the end. `latest` are changes of last
-        rows that are not held.
+        New rows go where they belong in time, or to the end. `latest` are symbols whose last
+        rows are not held but change, and to what.
         """
         held, new, unfit = self._store.snapshot(), plan.new, 0
-        at = np.full(len(new[0]), len(held))
         if in_time:
-            at = places(held["timestamp"], new[self._at["timestamp"]])
+            times = new[self._at["timestamp"]]
+            unfit = int(np.searchsorted(times, self._store.horizon(new)))
+            new = [values[unfit:] for values in new]
+            at = places(held["timestamp"], times[unfit:])
+        else:
+            at = np.full(len(new[0]), len(held))
         change = Change(new, at, plan.rows, plan.values)
         placed = change.placed(held, maxlen=self.maxlen)
         if in_time:
-            unfit = placed.unfit
-            new = [values[unfit:] for values in new]
+            new = [values[placed.unfit :] for values in new]
+            unfit += placed.unfit
             tally = replace(tally, filled=max(tally.filled - unfit, held.tally.filled))
-        after = self._latest.copy()
+        after = self._latest
         if latest is not None and len(latest[0]):
-            after = after.replaced(*latest)
-        if len(plan.rows) or (at[unfit:] < len(held)).any():
-            after = after.changed(change, placed, first=held.first)
+            after = after.replaced(*latest, held=held)
+        if len(plan.rows) or (at[placed.unfit :] < len(held)).any():
+            after = after.changed(change, placed, held=held)
             rows = self._store.changed(change, placed, tally=tally)
+            self._publish(_Next(rows, plan.known, after))
         else:
-            after.update(new, position=held.last, late=late or in_time)
             rows = self._store.appended(new, tally=tally)
-        self._publish(rows, after, plan.known)
+            update = after.appended(new, held=held, now=rows, late=late or in_time)
+            self._publish(_Next(rows, plan.known, after, update))
         return unfit
 
-    def _publish(self, rows: Snapshot, latest: LatestRows, known: Known) -> None:
+    def _publish(self, what: _Next) -> None:
         """Make rows visible together with what goes with them.
 
         An interrupt may come between the two. Which snapshot is the current one then says
         whether the rest is still to be done.
         """
-        self._next = (rows, latest, known)
-        self._store.publish(rows)
+        self._next = what
+        self._store.publish(what.rows)
         self._settle()
 
     def _settle(self) -> None:
-        if self._next is not None:
-            rows, latest, known = self._next
-            if self._store.snapshot() is rows:
-                self._latest, self._rules.known = latest, known
+        what = self._next
+        if what is not None:
+            if self._store.snapshot() is what.rows:
+                if what.update is not None:
+                    what.latest.apply(what.update)
+                self._latest, self._rules.known = what.latest, what.known
             self._next = None
 
     # -- waiting -------------------------------------------------------------------------

@@ -53,8 +53,12 @@ class BatchReader:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self._columns = [
+            (i, column.kind, *place)
+            for i, (column, place) in enumerate(zip(layout.columns, layout.places, strict=True))
+        ]
         self._lexicon: Lexicon | None = None
+        # By column, the code of each number of the lexicon; -1 where it is not known.
         self._known: dict[int, AnyArray] = {}
 
     def forget(self) -> None:
@@ -68,12 +72,11 @@ class BatchReader:
             self._lexicon = batch.lexicon
         blocks = (batch.numbers, batch.prices, batch.codes)
         arrays: list[AnyArray] = []
-        for i, column in enumerate(self._layout.columns):
-            block, row = self._layout.places[i]
+        for i, kind, block, row in self._columns:
             values: AnyArray = blocks[block][row]
-            if column.kind.is_coded:
+            if kind is Kind.CATEGORY or kind is Kind.LABELS:
                 values = self._codes(i, values, batch.lexicon, store)
-            elif column.kind is Kind.IDENTIFIER:
+            elif kind is Kind.IDENTIFIER:
                 values = values.view(np.uint64)
             arrays.append(values)
         return arrays
@@ -82,13 +85,13 @@ class BatchReader:
         known = self._known.get(i)
         if known is None or len(known) < len(lexicon.texts):
             known = self._known[i] = _longer(known, len(lexicon.texts))
-        codes = known[numbers]
+        codes = known.take(numbers)
         if codes.min() < 0:
             unknown = list(dict.fromkeys(numbers[codes < 0].tolist()))
             new = store.encode_texts(i, [lexicon.texts[number] for number in unknown])
             known = self._known[i] = known.astype(new.dtype, copy=False)
             known[unknown] = new
-            codes = known[numbers]
+            codes = known.take(numbers)
         return codes
 
 

@@ -218,12 +218,10 @@ class TradeRules(Rules):
         rows, values, _ = self._settle(held, concerned, known)
         return Plan([], known, rows, values, amended=len(rows)), concerned
 
-    def settle(
-        self, arrays: Arrays, rows: Rows, concerned: set[TradeKey], known: Known
-    ) -> tuple[Rows, Arrays]:
+    def settle(self, arrays: Arrays, concerned: set[TradeKey], known: Known) -> tuple[Rows, Arrays]:
         """Which of some other rows change by what is known of these trades, and to what."""
-        changed, values, _ = self._settle(_taken(arrays, rows), concerned, known)
-        return rows[changed], values
+        changed, values, _ = self._settle(arrays, concerned, known)
+        return changed, values
 
     def _identity(self) -> Identity:
         names = ("timestamp", "symbol", "exchange", "trade_id")
@@ -411,15 +409,14 @@ class BarRules(Rules):
         new[self._at["amended"]][:] = _UPDATED
         return self._overlay(new, held, None)[1]
 
-    def replaced(self, arrays: Arrays, rows: Rows, new: Arrays) -> tuple[Rows, Arrays]:
+    def replaced(self, arrays: Arrays, new: Arrays) -> tuple[Rows, Arrays]:
         """Which of some other rows the new bars replace, and by what."""
-        some = _taken(arrays, rows)
-        pairs = self.identity.pair(some, new)
+        pairs = self.identity.pair(arrays, new)
         # Of several that replace one, the last stands.
         by_row = {row: i for i, row in enumerate(pairs.tolist()) if row >= 0}
         ours = np.array(list(by_row.values()), np.intp)
         theirs = np.array(list(by_row), np.intp)
-        return rows[theirs], self._in_place(new, ours, some, theirs)
+        return theirs, self._in_place(new, ours, arrays, theirs)
 
     def _identity(self) -> Identity:
         return Identity(self._record, (self._at["timestamp"], self._at["symbol"]))

@@ -19,7 +19,6 @@ from alpaca_nb.data.columns import (
     Column,
     ColumnStore,
     Kind,
-    LatestRows,
     Snapshot,
     Tally,
     Vocabulary,
@@ -393,9 +392,7 @@ def test_changes_like_a_list(
     Nothing is seen before it is published, and older snapshots stay as they are.
     """
     rows = [make_row(i, f"S{i % 7}") for i in range(held)]
-    store, latest = make_store(rows, maxlen=maxlen), LatestRows(COLUMNS)
-    if rows:
-        latest.update(encode(store, rows), position=0, late=False)
+    store = make_store(rows, maxlen=maxlen)
     before = store.snapshot()
     rows = rows_of(before)
     places = sorted(min(i, len(rows)) for i in at)
@@ -577,35 +574,7 @@ def test_written_values_are_seen() -> None:
     assert frame["price"].iloc[1] == 0.25
 
 
-# -- the last row of each ----------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(st.lists(st.integers(0, 300), max_size=20), st.booleans()), max_size=12),
-    st.integers(0, 100),
-)
-def test_latest(batches: list[tuple[list[int], bool]], asked: int) -> None:
-    """The last row per symbol and who changed since, late rows only where not older."""
-    store, latest = make_store(maxlen=5), LatestRows(COLUMNS)
-    model: dict[str, tuple[int, Row]] = {}
-    position = 0
-    for numbers, late in batches:
-        rows = [make_row(i, f"S{i % 150}") for i in numbers]
-        arrays = encode(store, rows)
-        latest.update(arrays, position=position, late=late)
-        store.append(arrays)
-        before = {symbol: row[0] for symbol, (_, row) in model.items()}
-        for row in _last_per_symbol(rows):
-            index = max(i for i, each in enumerate(rows) if each[1] == row[1])
-            if not late or row[0] >= before.get(row[1], row[0]):
-                model[row[1]] = (position + index, row)
-        position += len(rows)
-    changed = latest.since(asked, of=store.snapshot())
-    expected = {symbol: row for symbol, (at, row) in model.items() if at >= asked}
-    assert {row[1]: row for row in rows_of(changed)} == expected
-    assert changed.last == max(position, asked)
-    assert (np.diff(changed["symbol"].astype(int)) > 0).all()
+# -- rows by symbol ----------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9))))
@@ -623,22 +592,3 @@ def test_groups(rows: list[tuple[int, int]]) -> None:
     ]
     rising = all(a < b for each in times.values() for a, b in itertools.pairwise(each))
     assert groups.ascending == rising
-
-
-def test_the_newest_time_of_each_symbol() -> None:
-    """The highest time stamp a symbol ever had, whatever came last, and none before the first."""
-    store, latest = make_store(), LatestRows(COLUMNS)
-    arrays = encode(store, [make_row(5, "A"), make_row(3, "A"), make_row(4, "B")])
-    groups = group(arrays[1], arrays[0])
-    assert (latest.newest(groups) < 0).all()
-    latest.update(arrays, position=0, late=False, groups=groups)
-    expected = [make_row(5)[0], make_row(4)[0]]
-    assert latest.newest(groups).tolist() == expected
-    assert latest.since(0, of=store.snapshot())["timestamp"].tolist() == [
-        make_row(3)[0],
-        expected[1],
-    ]
-
-
-def _last_per_symbol(rows: list[Row]) -> list[Row]:
-    return list({row[1]: row for row in rows}.values())

@@ -234,19 +234,19 @@ def test_only_unstorable_messages() -> None:
 def test_an_interrupted_reader_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the cell that happens to write the rows neither loses nor doubles any."""
     frame = make_frame([make_trade(i) for i in range(10)])
-    append = frame._store.append
+    publish = frame._store.publish
 
     def before(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
     def after(*args: Any, **options: Any) -> None:
-        append(*args, **options)
+        publish(*args, **options)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frame._store, "append", before)
+    monkeypatch.setattr(frame._store, "publish", before)
     with pytest.raises(KeyboardInterrupt):
         _ = frame.df
-    monkeypatch.setattr(frame._store, "append", after)
+    monkeypatch.setattr(frame._store, "publish", after)
     with pytest.raises(KeyboardInterrupt):
         _ = frame.df
     monkeypatch.undo()

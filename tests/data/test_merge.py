@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_nb.data.columns import Column, ColumnStore, Kind, LatestRows, group
+from alpaca_nb.data.columns import Column, ColumnStore, Kind, group
+from alpaca_nb.data.latest import LatestRows
 from alpaca_nb.data.merge import AGAIN, NEW, Identity, differ, is_in, places
 
 COLUMNS = (
@@ -42,8 +43,9 @@ def repeated(identity: Identity, held: list[Row], new: list[Row]) -> list[bool]:
     """What a store that holds some rows says of others; each row once on its own and at once."""
     store, latest = ColumnStore(COLUMNS, maxlen=100_000), LatestRows(COLUMNS)
     arrays = encode(store, held)
-    latest.update(arrays, position=0, late=False)
-    store.append(arrays)
+    before, now = store.snapshot(), store.appended(arrays)
+    latest.apply(latest.appended(arrays, held=before, now=now, late=False))
+    store.publish(now)
     arrays = encode(store, new)
     groups = group(arrays[1], arrays[0])
     found = identity.repeated(store.snapshot(), arrays, groups, latest.newest(groups))
