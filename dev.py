@@ -360,6 +360,12 @@ def stage_browser() -> Count:
     return pytest("browser", "-q", "-m", "browser", "tests/browser", **environment)
 
 
+def stage_benchmarks() -> Count:
+    """Every benchmark, small: only that it runs and that nothing is lost; figures are no matter."""
+    run(program("python"), "-m", "benchmarks", "--small", env=test_environment())
+    return Count()
+
+
 def stage_wheel() -> Count:
     """The wheel and the sdist: what is inside, and that they install and work elsewhere."""
     checked = 0
@@ -447,6 +453,7 @@ STAGES: dict[str, Callable[[], Count]] = {
     "js": stage_js,
     "notebooks": stage_notebooks,
     "browser": stage_browser,
+    "benchmarks": stage_benchmarks,
     "wheel": stage_wheel,
 }
 ON_REQUEST: dict[str, Callable[[], Count]] = {"bounds": stage_bounds}

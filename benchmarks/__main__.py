@@ -22,7 +22,6 @@ PARTS = (
     "stream",
     "process",
     "storage",
-    "candles",
     "charts",
     "start",
     "handlers",

@@ -1,8 +1,5 @@
 """What a slow handler costs the reader of the socket: lag, memory, and what was not seen.
 
-    python benchmarks/handlers.py                  20 seconds for each of four cases
-    python benchmarks/handlers.py --seconds 5 --rate 1000
-
 A server in a process of its own sends quotes with the time at which it sends them; a client
 in another one receives them into a frame and gives them to a handler. The lag is from there
 to the arrival in the client, beside that of the same client without a handler. Every message
@@ -11,16 +8,12 @@ must be accounted for; if one is not, the status is 1.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import multiprocessing
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +26,10 @@ from alpaca_nb.wire.codec import codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import Quote
 from alpaca_nb.wire.protocol import ServerProtocol
+from benchmarks.measuring import child, resident_bytes
+from benchmarks.results import Table
+
+ABOUT = "What a slow handler costs the reader"
 
 SYMBOLS = [f"S{number:02}" for number in range(50)]
 LIMIT = 10_000
@@ -154,7 +151,7 @@ class Outcome:
         return self.sent == self.received and counts.pushed == told
 
 
-def listen(case: Case, pipe: Connection, port: int, seconds: float) -> None:
+def listen(pipe: Connection, case: Case, port: int, seconds: float) -> None:
     """Receive for so long; once the server has stopped, tell what came."""
     client = StreamClient(api_key="key", api_secret="secret", url=f"ws://127.0.0.1:{port}/v2/iex")
     if case.handler is not None:
@@ -190,71 +187,40 @@ def watch(frame: LiveFrame, seconds: float) -> tuple[np.ndarray[Any, Any], list[
         rows = frame.rows_since(position)
         position = rows.last
         lags.append((rows["received"] - rows["timestamp"]) / 1e6)
-        memory.append(resident_mb())
+        memory.append(resident_bytes() / 1e6)
     return np.concatenate(lags), memory
-
-
-def resident_mb() -> float:
-    statm = Path("/proc/self/statm")
-    return int(statm.read_text().split()[1]) * 4096 / 1e6 if statm.exists() else float("nan")
 
 
 # -- both ----------------------------------------------------------------------------------
 
 
-def measure(case: Case, *, rate: int, seconds: float) -> Outcome:
+def outcome_of(case: Case, *, rate: int, seconds: float) -> Outcome:
     """One case, in processes of its own."""
-    context = multiprocessing.get_context("spawn")
-    to_server, of_server = context.Pipe()
-    to_client, of_client = context.Pipe()
-    server = context.Process(target=serve, args=(of_server, rate), daemon=True)
-    server.start()
-    of_server.close()  # so that the end of the process is the end of the pipe
-    port = to_server.recv()
-    client = context.Process(target=listen, args=(case, of_client, port, seconds), daemon=True)
-    client.start()
-    of_client.close()
-    try:
-        for pipe, other in ((to_client, to_server), (to_server, to_client)):
-            other.send(pipe.recv())
-        outcome: Outcome = to_client.recv()
-        to_server.send("goodbye")
-        return outcome
-    finally:
-        for process in (client, server):
-            process.join(timeout=5)
-            process.terminate()
+    with child(serve, rate) as to_server:
+        port = to_server.recv()
+        with child(listen, case, port, seconds) as to_client:
+            for pipe, other in ((to_client, to_server), (to_server, to_client)):
+                other.send(pipe.recv())
+            outcome: Outcome = to_client.recv()
+            to_server.send("goodbye")
+            return outcome
 
 
-def show(name: str, outcome: Outcome) -> None:
-    """One row of the table."""
-    median, high, longest = outcome.lags_ms
-    before, after = outcome.memory_mb
-    counts = outcome.counts
-    print(
-        f"{name:<40}{median:>8.2f}{high:>8.2f}{longest:>8.2f}  {before:>7.1f}{after:>7.1f}"
-        f"  {counts.pushed:>9,}{counts.handled:>9,}{counts.dropped:>9,}{counts.waiting:>8,}"
-        f"  {'exact' if outcome.exact else 'NOT EXACT'}"
+def measure(*, small: bool) -> list[Table]:
+    """Lag and memory of each case. Raises AssertionError if a message is not accounted for."""
+    rate, seconds = 5_000, (0.5 if small else 10.0)
+    about = (
+        f"{rate:,} quotes a second for {seconds:g} s, at most {LIMIT:,} messages wait for a "
+        "handler. Every message is accounted for, or this would be an error."
     )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rate", type=int, default=5_000, help="quotes a second (%(default)s)")
-    arguments = parser.parse_args()
-    print(f"{arguments.rate:,} quotes a second for {arguments.seconds:g} s, limit {LIMIT:,}")
-    print(
-        f"{'':<40}{'lag ms':>8}{'p99':>8}{'longest':>8}  {'MB':>7}{'end':>7}"
-        f"  {'pushed':>9}{'handled':>9}{'dropped':>9}{'waiting':>8}"
-    )
-    exact = True
-    for case in CASES:
-        outcome = measure(case, **vars(arguments))
-        show(case.name, outcome)
-        exact = exact and outcome.exact
-    return 0 if exact else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    lag = Table("Lag of the reader: from sending to arrival", "ms", base=CASES[0].name, about=about)
+    memory = Table("Growth of the client's memory, from a third of the time to the end", "MB")
+    for case in CASES[:3:2] if small else CASES:
+        outcome = outcome_of(case, rate=rate, seconds=seconds)
+        if not outcome.exact:
+            raise AssertionError(f"{case.name}: messages are not accounted for: {outcome}")
+        lag.add(case.name, outcome.lags_ms[:1], "ours")
+        lag.figure(f"{case.name}: 99 of 100 within", outcome.lags_ms[1:2], "ms")
+        before, after = outcome.memory_mb
+        memory.add(case.name, [after - before], "ours")
+    return [lag, memory]

@@ -1,21 +1,15 @@
 """Thousands of wishes at once: does what the server sends end as what was wanted?
 
-    python benchmarks/subscriptions.py                       60 seconds, 8 threads, 10,000 symbols
-    python benchmarks/subscriptions.py --seconds 5 --symbols 500
-
 Threads and handlers subscribe and unsubscribe at random through one client, against a server in
 a process of its own that keeps Alpaca's rules. At the end all is quiet, and the server's set must
-be the wanted one; anything else ends with status 1.
+be the wanted one; anything else is an error.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import multiprocessing
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -31,6 +25,10 @@ from alpaca_nb.wire.codec import codec_for
 from alpaca_nb.wire.endpoints import ENDPOINTS
 from alpaca_nb.wire.messages import Quote
 from alpaca_nb.wire.protocol import ServerProtocol
+from benchmarks.measuring import child
+from benchmarks.results import Table
+
+ABOUT = "A storm of subscriptions"
 
 CHANNELS = ("quotes", "trades", "bars")
 QUIET_S = 60.0
@@ -80,7 +78,7 @@ async def _serve(pipe: Connection) -> None:
 
     async with websockets.serve(converse, "127.0.0.1", 0, max_size=None) as server:
         pipe.send(next(iter(server.sockets)).getsockname()[1])
-        while (asked := await asyncio.to_thread(pipe.recv)) != "stop":
+        while (asked := await asyncio.to_thread(pipe.recv)) is not None:
             assert asked == "subscriptions"
             pipe.send(protocols[-1].subscriptions if protocols else {})
 
@@ -175,52 +173,39 @@ class Storm:
 
 def storm(*, symbols: int, threads: int, seconds: float) -> Outcome:
     """Let a storm pass over a client and say what is left."""
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    try:
-        port = ours.recv()
+    with child(serve) as pipe:
+        url = f"ws://127.0.0.1:{pipe.recv()}/v2/iex"
         names = [f"S{number:05}" for number in range(symbols)]
-        client = StreamClient(
-            api_key="key", api_secret="secret", url=f"ws://127.0.0.1:{port}/v2/iex"
-        )
-        with client:
+
+        def served() -> dict[str, frozenset[str]]:
+            pipe.send("subscriptions")
+            return pipe.recv()  # type: ignore[no-any-return]
+
+        with StreamClient(api_key="key", api_secret="secret", url=url) as client:
             weather = Storm(client, names)
             weather.run(threads, seconds)
-
-            def served() -> dict[str, frozenset[str]]:
-                ours.send("subscriptions")
-                return ours.recv()  # type: ignore[no-any-return]
-
             outcome = weather.outcome(served)
             # What the client believes is what the server says.
             for name in CHANNELS:
                 if client.confirmed.get(name, frozenset()) != served().get(name, frozenset()):
                     outcome.differs[f"{name}, as the client believes"] = 1
-        ours.send("stop")
         return outcome
-    finally:
-        server.join(timeout=5)
-        server.terminate()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--symbols", type=int, default=10_000)
-    parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=60)
-    arguments = parser.parse_args()
-    outcome = storm(**vars(arguments))
-    print(f"{outcome.changes:,} changes, {outcome.from_handlers:,} of them in handlers")
-    print(f"the slowest call took {outcome.slowest_s * 1000:,.1f} ms")
-    print(f"{outcome.subscribed:,} (channel, symbol) pairs at the end")
-    print(f"{outcome.quiet_s:.2f} s until the server had followed")
+def measure(*, small: bool) -> list[Table]:
+    """One storm. Raises AssertionError if the server's set is not the wanted one."""
+    symbols, seconds = (500, 1.0) if small else (10_000, 20.0)
+    outcome = storm(symbols=symbols, threads=8, seconds=seconds)
     if outcome.differs:
-        print(f"DIFFERENT: {outcome.differs}")
-        return 1
-    print("what the server sends is what was wanted")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        raise AssertionError(f"the server sends other symbols than wanted: {outcome.differs}")
+    table = Table(
+        f"A storm of wishes for {symbols:,} symbols from 8 threads and a handler",
+        "ms",
+        about="In the end the server's subscriptions were the wanted ones.",
+    )
+    table.add("the slowest call", [outcome.slowest_s * 1000], "ours")
+    table.figure("changes", [outcome.changes], "changes")
+    table.figure("of them in handlers", [outcome.from_handlers], "changes")
+    table.figure("subscribed in the end", [outcome.subscribed], "pairs of channel and symbol")
+    table.figure("from the last change until the server had followed", [outcome.quiet_s], "s")
+    return [table]
