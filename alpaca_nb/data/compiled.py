@@ -48,9 +48,9 @@ class _Loader:
     def start(self) -> None:
         with self._lock:
             if self._thread is None:
-                # Not a daemon: the interpreter must not go away under the compiler.
+                # A daemon: a short script does not wait for what it no longer needs.
                 self._thread = threading.Thread(
-                    target=self._load, name="alpaca_nb-compile", daemon=False
+                    target=self._load, name="alpaca_nb-compile", daemon=True
                 )
                 self._thread.start()
 
