@@ -265,7 +265,7 @@ def _text_stop(at: int, end: int, is_list: bool) -> int:
         stop, count = at + 1, lead & 0x0F
     end = min(end, at + LONGEST_TEXT)
     for _ in range(count):
-        if stop >= end:
+        if stop == 0 or stop >= end:
             return 0
         _, stop = _string(stop)
     if stop > end:

@@ -30,7 +30,7 @@ MOST_BYTES: Final = 1 << 19
 """How many bytes of frames one scan looks at, more if the first is longer."""
 
 LONGEST_FRAME: Final = 1 << 23
-"""A longer frame is left to msgspec, which does not need the room for all of it at once."""
+"""A longer frame is left to msgspec, which needs no room for it beforehand."""
 
 MOST_TEXTS: Final = 1 << 17
 """How many texts are known by their bytes; a frame with more new ones is left to msgspec."""
@@ -162,8 +162,8 @@ class Scanner:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._texts: _Texts | None = None
-        self._reach = MOST_ROWS
         # How many frames are worth a look: few, where one in a few is refused.
+        self._reach = MOST_ROWS
 
     def scan(
         self,
