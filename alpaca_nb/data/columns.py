@@ -516,6 +516,7 @@ class ColumnStore:
     def appended(self, arrays: Sequence[AnyArray], *, tally: Tally | None = None) -> Snapshot:
         """The rows after others were written behind them; nobody sees them before `publish`."""
         now, added = self._snapshot, len(arrays[0])
+        newest = self._newest_of(now, arrays)
         skipped = max(added - self.maxlen, 0)
         if skipped:
             arrays = [values[skipped:] for values in arrays]
@@ -523,7 +524,6 @@ class ColumnStore:
         stop = now.last + skipped - block.first
         _write(block, stop, arrays)
         stop += added - skipped
-        newest = self._newest_of(now, arrays)
         start = self._kept_from(block, max(start, stop - self.maxlen), stop, newest)
         return self._following(now, block, start, stop, tally or now.tally, newest=newest)
 

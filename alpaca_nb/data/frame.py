@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ from alpaca_nb.data.gaps import Gap, GapLog
 from alpaca_nb.data.latest import LatestRows, Update
 from alpaca_nb.data.merge import places
 from alpaca_nb.data.readers import BatchReader, MessageReader
+from alpaca_nb.data.retention import Keep, keep_ns
 from alpaca_nb.data.rules import Arrays, BarRules, Known, Plan, TradeRules, rules_of
 from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError
@@ -42,9 +44,10 @@ Origin = Literal["live", "backfill", "replay", "simulated"]
 """How a row came here: from a live stream, filled in after a gap, from a recording, or
 from the simulator's made-up market."""
 
-_WRITE_AT: Final = 1_000
-"""Rows that are staged before they are written: more would leave the processor's cache,
-fewer would cost more per row."""
+_WRITE_MESSAGES_AT: Final = 1_000
+_WRITE_ROWS_AT: Final = 4_000
+"""Messages, and rows of batches, that are staged before they are written: more would leave
+the processor's cache, fewer would cost more per row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +100,16 @@ class _Staged(Struct, gc=False):
 
     # A Struct, because at one message a call this is made for every message.
     offset: int
-    content: Sequence[Message[Any]] | Batch
+    content: Any
+    """Messages, or a batch if there is a lexicon."""
     received_ns: int
     """When messages came; a batch says it itself."""
     origin: Origin
+    lexicon: Lexicon | None = None
 
 
-def _kind_of(staged: _Staged) -> tuple[Origin, Lexicon | None]:
-    """What is equal for all that is written together: messages, or batches of one lexicon."""
-    content = staged.content
-    return staged.origin, content.lexicon if isinstance(content, Batch) else None
+_KIND: Final = attrgetter("origin", "lexicon")
+"""What is equal for all that is written together."""
 
 
 class _Next(Struct, frozen=True):
@@ -126,8 +129,13 @@ class LiveFrame:
     at any length, and writing to it does not reach the frame.
 
     Every row ever appended has a position, counted from 0; `since` and `rows_since` give
-    the rows from a position on, so that a reader sees each row once. `maxlen` rows are
-    held, older ones are dropped.
+    the rows from a position on, so that a reader sees each row once.
+
+    No more than `maxlen` rows are held, and with `keep` ("1h", a timedelta, seconds) none
+    that is older than that: its time stamp before the newest one, so a frame on which nothing
+    comes any more keeps what it has. Rows go in the order in which they stand, so one that
+    came late goes after those before it. A time stamp later than its arrival counts as that.
+    `latest` has the last row of each symbol all the same.
 
     What was sent twice is stored once. Rows that a gap left out are put where they belong
     (`fill`), and what is said of a trade or a bar later changes its row (`amend`), which then
@@ -152,6 +160,7 @@ class LiveFrame:
         symbols: str | Sequence[str],
         *,
         maxlen: int = 1_000_000,
+        keep: Keep = None,
         name: str | None = None,
         status: Callable[[], StreamStatus] | None = None,
         on_close: Callable[[], None] | None = None,
@@ -162,10 +171,12 @@ class LiveFrame:
             raise BadInputError(
                 f"maxlen is how many rows are kept: a whole number from 1 on, not {maxlen!r}."
             )
+        kept_ns = keep_ns(keep)
         kind = find_channel(channel)
         self.channel = kind.name
         self.symbols = check_symbols(symbols)
         self.maxlen = maxlen
+        self.keep = keep
         self.name = name or kind.name
         self.pull = pull
         """Called before anything is read or changed, so that what whoever feeds this frame
@@ -179,7 +190,7 @@ class LiveFrame:
         self._layout = layout_of(kind.message)
         self._messages = MessageReader(self._layout)
         self._batches = BatchReader(self._layout)
-        self._store = ColumnStore(self.columns, maxlen=maxlen)
+        self._store = ColumnStore(self.columns, maxlen=maxlen, keep_ns=kept_ns)
         self._gap_log = GapLog()
         self._latest = LatestRows(self.columns)
         self._rules = rules(self.columns, self._store)
@@ -228,7 +239,12 @@ class LiveFrame:
         """
         if self._closed or not messages:
             return
-        self._stage(messages, len(messages), received_ns, origin)
+        self._staged.append(_Staged(self._offered, messages, received_ns, origin))
+        self._offered += len(messages)
+        if self._offered - self._consumed >= _WRITE_MESSAGES_AT:
+            self._write_staged()
+        if self._waiting:
+            self._wake()
 
     def take(self, batch: Batch, *, origin: Origin = "live") -> None:
         """Append a batch of this frame's channel. For the same thread as `extend`.
@@ -243,7 +259,12 @@ class LiveFrame:
             )
         if self._closed or not len(batch):
             return
-        self._stage(batch, len(batch), 0, origin)
+        self._staged.append(_Staged(self._offered, batch, 0, origin, batch.lexicon))
+        self._offered += len(batch)
+        if self._offered - self._consumed >= _WRITE_ROWS_AT:
+            self._write_staged()
+        if self._waiting:
+            self._wake()
 
     def fill(
         self,
@@ -260,7 +281,8 @@ class LiveFrame:
         in the order of time. Those that are here already are left out: trades by symbol,
         exchange, number and time, bars by symbol and time, others by the whole record, as
         often as it is here. Rows held keep their order. A bar with other values replaces the
-        one held. When the frame is full, rows older than all that is held are not taken in.
+        one held. Rows that retention would drop first are not taken in: where the frame is
+        full, those older than all that is held.
 
         `updates` are the marks of history, by index in `messages`: trades that are "canceled"
         or "incorrect" are not added, and marked if they are here; "corrected" ones are added
@@ -519,16 +541,6 @@ class LiveFrame:
         self._write_staged()
         return self._store.snapshot()
 
-    def _stage(
-        self, content: Sequence[Message[Any]] | Batch, rows: int, received_ns: int, origin: Origin
-    ) -> None:
-        self._staged.append(_Staged(self._offered, content, received_ns, origin))
-        self._offered += rows
-        if self._offered - self._consumed >= _WRITE_AT:
-            self._write_staged()
-        if self._waiting:
-            self._wake()
-
     def _write_staged(self) -> None:
         if self._staged:
             with self._lock:
@@ -544,7 +556,7 @@ class LiveFrame:
         self._settle()
         self._forget_written()
         staged = [self._staged[i] for i in range(len(self._staged))]
-        for (origin, _), some in groupby(staged, key=_kind_of):
+        for (origin, _), some in groupby(staged, key=_KIND):
             self._write(list(some), origin)
         self._forget_written()
 
@@ -582,22 +594,15 @@ class LiveFrame:
 
     def _columns_of(self, staged: Sequence[_Staged], origin: Origin) -> tuple[Arrays, int]:
         """All columns of what is staged, and how many messages that was."""
-        batches: list[Batch] = []
-        messages: list[Message[Any]] = []
-        came, counts = [], []
-        for each in staged:
-            content = each.content
-            if isinstance(content, Batch):
-                batches.append(content)
-            else:
-                messages += content
-                came.append(each.received_ns)
-                counts.append(len(content))
-        if batches:
-            batch = join(batches)
+        if staged[0].lexicon is not None:
+            batch = join([each.content for each in staged])
             arrays = self._batches.read(batch, self._store)
             return self._with_extra(arrays, batch.received, origin), len(batch)
-        received = np.repeat(np.array(came, np.int64), counts)
+        messages = [message for each in staged for message in each.content]
+        received = np.repeat(
+            np.array([each.received_ns for each in staged], np.int64),
+            [len(each.content) for each in staged],
+        )
         return self._read(messages, received, origin)[0], len(messages)
 
     def _read(

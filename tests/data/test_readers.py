@@ -80,7 +80,8 @@ def test_batches_and_messages_mixed(parts: list[Any], write_at: int) -> None:
     frame, other = LiveFrame("trades", "*", maxlen=50), LiveFrame("trades", "*", maxlen=50)
     at = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("alpaca_nb.data.frame._WRITE_AT", write_at)
+        patch.setattr("alpaca_nb.data.frame._WRITE_MESSAGES_AT", write_at)
+        patch.setattr("alpaca_nb.data.frame._WRITE_ROWS_AT", 2 * write_at)
         for count, way, origin, then in parts:
             messages = trades(at, at + count)
             other.extend(messages, received_ns=NOW, origin=origin)
