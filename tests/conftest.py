@@ -62,8 +62,9 @@ def only_loopback() -> Any:
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the keys and addresses of whoever runs the tests."""
+    kept = ("ALPACA_NB_REAL_DATA", "ALPACA_NB_TRANSPORT")
     for name in list(os.environ):
-        if name.startswith(("APCA_", "ALPACA_")) and name != "ALPACA_NB_REAL_DATA":
+        if name.startswith(("APCA_", "ALPACA_")) and name not in kept:
             monkeypatch.delenv(name)
 
 

@@ -36,7 +36,6 @@ _NO_CODE = 1005
 _LOGGER = logging.getLogger("alpaca_nb.picows")
 _LOGGER.setLevel(logging.INFO)
 _LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)
-_LOGGER.addHandler(logging.NullHandler())  # or warnings would be printed into a cell
 _LOG = logging.LoggerAdapter(_LOGGER, {})
 
 
@@ -132,6 +131,8 @@ class PicowsConnection(WSListener):
         self.delivery = Delivery(on_frames, self.abort)
         self._fragments: list[bytes] = []
         """The beginning of a message that comes in several frames."""
+        self._takes_plain = True
+        """Whether a whole frame of data is a message: not amid fragments or behind a goodbye."""
         self._closed = seam.Closed(None, "")
         self._is_closing = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -197,7 +198,7 @@ class PicowsConnection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one frame; its bytes are the library's, and are overwritten."""
         kind = frame.msg_type
-        if frame.fin and not self._fragments and (kind is _BINARY or kind is _TEXT):
+        if self._takes_plain and frame.fin and (kind is _BINARY or kind is _TEXT):
             self.delivery.frames.append(frame.get_payload_as_bytes())
         else:
             self._take_other(kind, frame)
@@ -224,20 +225,25 @@ class PicowsConnection(WSListener):
     def _take_other(self, kind: WSMsgType, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
         if self._closed.code is not None:
-            return  # nothing counts behind a goodbye
+            return
         if kind is _CLOSE:
+            self._takes_plain = False
             code = int.from_bytes(payload[:2]) if payload else _NO_CODE
             self._closed = seam.Closed(code, payload[2:].decode())
             self._say_goodbye(payload)
         elif kind is _PING:
             self._transport.send_pong(payload)
         elif kind in (_TEXT, _BINARY, _CONTINUATION):
-            if (kind is _CONTINUATION) is not bool(self._fragments):
-                raise picows.WSProtocolError(_PROTOCOL_ERROR, "fragments out of order")
-            self._fragments.append(payload)
-            if frame.fin:
-                self.delivery.frames.append(b"".join(self._fragments))
-                self._fragments.clear()
+            self._take_fragment(kind is _CONTINUATION, payload, is_last=frame.fin)
+
+    def _take_fragment(self, continues: bool, payload: bytes, *, is_last: bool) -> None:
+        if continues is not bool(self._fragments):
+            raise picows.WSProtocolError(_PROTOCOL_ERROR, "fragments out of order")
+        self._fragments.append(payload)
+        if is_last:
+            self.delivery.frames.append(b"".join(self._fragments))
+            self._fragments.clear()
+        self._takes_plain = is_last
 
     def _say_goodbye(self, payload: bytes) -> None:
         if not self._is_closing:

@@ -150,7 +150,7 @@ def transport_name() -> str:
 
     Raises BadInputError where ALPACA_NB_TRANSPORT names none that can be used.
     """
-    asked = os.environ.get(TRANSPORT_VARIABLE, "")
+    asked = os.getenv(TRANSPORT_VARIABLE, "")
     if asked not in ("", "websockets", "picows"):
         raise BadInputError(
             f"{TRANSPORT_VARIABLE} is {asked!r}, but it is 'websockets', 'picows' or not set."

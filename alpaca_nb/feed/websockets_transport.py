@@ -45,7 +45,6 @@ _END_OF_HEADERS = b"\r\n\r\n"
 _LOGGER = logging.getLogger("alpaca_nb.websockets")
 _LOGGER.setLevel(logging.INFO)
 _LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)
-_LOGGER.addHandler(logging.NullHandler())  # or warnings would be printed into a cell
 
 
 async def connect(
