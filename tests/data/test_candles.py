@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -307,62 +303,3 @@ def test_closing_at_any_moment(trades: list[Trade[int]], moments: list[int]) -> 
 
 def fields(bar: Bar[int]) -> list[Any]:
     return [getattr(bar, name) for name in bar.__struct_fields__]
-
-
-# -- real data ---------------------------------------------------------------------------
-
-
-@pytest.mark.realdata
-def test_against_recorded_bars(real_data: Path) -> None:
-    """A day of real trades gives the minute bars that were recorded beside them."""
-    day = time_ns("2013-10-07T04:00:00Z")
-    recorded = {
-        key: volume
-        for key, volume in recorded_volumes(real_data / "lean_bars_1m.jsonl.gz")
-        if day <= key[0] < day + 86_400 * SECOND
-    }
-    builder, counted = CandleBuilder(), dict.fromkeys(recorded, 0)
-    for trade in recorded_trades(real_data / "lean_ticks_20131007.parquet"):
-        builder.add(trade)
-        key = (trade.timestamp - trade.timestamp % MINUTE, trade.symbol)
-        if sale_rule(trade.conditions, trade.tape).minute.volume:
-            counted[key] = counted.get(key, 0) + trade.size
-    bars = {(bar.timestamp, bar.symbol): bar for bar in builder.close(day + 86_400 * SECOND)}
-
-    assert len(recorded) == 2_309
-    assert all(bar.volume == counted[key] for key, bar in bars.items())
-    # Alpaca gives no bar for a minute of volume-only trades; the recording has those, too.
-    assert sum(key not in bars for key in recorded) == 18
-    # The rest: the recording counts an auction in another minute, or not at all, and one
-    # bar of AIG holds two minutes.
-    different = {key for key, volume in recorded.items() if counted[key] != volume}
-    assert len(recorded) - len(different) >= 2_294
-    assert {format_time(at)[11:16] for at, _ in different} == {
-        "13:30", "13:31", "17:46", "19:59", "20:00", "20:01",
-    }  # fmt: skip
-
-
-def recorded_volumes(file: Path) -> Iterator[tuple[tuple[int, str], int]]:
-    with gzip.open(file, "rt") as lines:
-        for bar in map(json.loads, lines):
-            yield (time_ns(bar["t"]), bar["S"]), bar["v"]
-
-
-def recorded_trades(file: Path) -> Iterator[Trade[int]]:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    wanted = ["S", "i", "x", "p", "s", "c", "z", "t"]
-    table = parquet.read_table(file, columns=wanted, filters=[("T", "=", "t")])
-    columns = table.set_column(7, "t", table["t"].cast("int64")).to_pydict()
-    for symbol, id_, exchange, price, size, conditions, tape, at in zip(
-        *(columns[name] for name in wanted), strict=True
-    ):
-        yield Trade(
-            symbol=symbol,
-            trade_id=int(id_),
-            exchange=exchange,
-            price=price,
-            size=int(size),
-            conditions=list(conditions),
-            tape=tape,
-            timestamp=at,
-        )
