@@ -1,10 +1,11 @@
 """From raw frames to columns, in bulk.
 
-A frame of market data that has come is only put aside. What waits is decoded together: a
-call of the compiled decoder, and each step of numpy, costs microseconds, whether it is for
-one message or for a thousand. Nothing waits for longer than `WAIT_S`, nothing waits when
-little comes, and whatever asks for the order of things (an answer of the server, a change of
-the routes, somebody who reads a frame) has it all decoded first.
+A frame that has come is only put aside. What waits is decoded together: a call of the
+compiled decoder, and each step of numpy, costs microseconds, whether it is for one message or
+for a thousand. Nothing waits for longer than `WAIT_S`, nothing waits when little comes, and
+whoever wants to know all (a change of the routes, the end of the connection, somebody who
+reads a frame) has it decoded first. The order of things stays what it was: an answer of the
+server is handed over between what came before it and after it.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Intake:
         self._wait_s = wait_s
         self._scanner = Scanner(lexicon)
         self._broken = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         # What waits: frames, how many bytes they are, and when how many of them came.
         self._frames: list[bytes] = []
         self._bytes = 0
@@ -115,21 +117,20 @@ class Intake:
         """Forget what waits, because another connection begins."""
         self._frames, self._bytes, self._arrivals = [], 0, []
         self._broken = False
+        self._loop = None
 
-    def put(self, frames: Sequence[bytes], *, singly: bool) -> None:
-        """Take the frames of one look at the socket; `singly` hands each of them over at once."""
-        received_ns = self._now_ns()
-        first = 0
-        for i, frame in enumerate(frames):
-            if singly or not _is_data(frame):
-                self._stage(frames[first:i], received_ns)
-                self.flush()
-                self._stage([frame], received_ns)
-                self.flush()
-                first = i + 1
-        if first < len(frames):
-            self._stage(frames[first:] if first else frames, received_ns)
-            self._flush_when_due()
+    def put(self, frames: list[bytes]) -> None:
+        """Take the frames of one look at the socket, at least one."""
+        # Those of a chunk are much alike.
+        self._bytes += len(frames) * len(frames[-1])
+        self._arrivals.append((self._now_ns(), len(frames)))
+        self._frames += frames
+        loop = self._loop or self._find_loop()
+        enough = _BYTES_AT_ONCE if compiled.kernels() is None else _BYTES_COMPILED
+        if self._bytes >= enough or loop.time() - self._flushed_s >= self._wait_s:
+            self.flush()
+        elif self._timer is None:
+            self._timer = loop.call_at(self._flushed_s + self._wait_s, self.flush)
 
     def flush(self) -> None:
         """Decode all that waits, and hand it over."""
@@ -148,26 +149,15 @@ class Intake:
         except Exception as error:  # a defect: whoever flushes has not caused it
             self._broken = True
             self._consumer.take_defect(error)
-        self._flushed_s = now_s = asyncio.get_running_loop().time()
+        self._flushed_s = now_s = (self._loop or self._find_loop()).time()
         if self._this_second > _BUSY:
             compiled.warm_up()
         if now_s - self._second_s >= 1.0:
             self._second_s, self._this_second = now_s, 0
 
-    def _flush_when_due(self) -> None:
-        loop = asyncio.get_running_loop()
-        enough = _BYTES_AT_ONCE if compiled.kernels() is None else _BYTES_COMPILED
-        if self._bytes >= enough or loop.time() - self._flushed_s >= self._wait_s:
-            self.flush()
-        elif self._timer is None:
-            self._timer = loop.call_at(self._flushed_s + self._wait_s, self.flush)
-
-    def _stage(self, frames: Sequence[bytes], received_ns: int) -> None:
-        if not frames:
-            return
-        self._frames += frames
-        self._bytes += sum(map(len, frames))
-        self._arrivals.append((received_ns, len(frames)))
+    def _find_loop(self) -> asyncio.AbstractEventLoop:
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def _decode_some(self, frames: list[bytes], received: NDArray[np.int64], start: int) -> int:
         """Decode the frames from `start` on, as far as one step goes; returns how many."""
@@ -236,19 +226,6 @@ class Intake:
     def _hand_over(self, haul: Haul, received: NDArray[np.int64]) -> None:
         self._this_second += sum(map(len, haul.batches))
         self._consumer.take_haul(haul, received)
-
-
-_MSGPACK_TAG: Final = b"\xa1T\xa1"
-_JSON_TAG: Final = b'[{"T":"'
-
-
-def _is_data(frame: bytes) -> bool:
-    """Whether a frame begins with market data: its tags have one letter, and no others have."""
-    return (
-        frame.startswith(_MSGPACK_TAG, 2)
-        or frame.startswith(_MSGPACK_TAG, 4)
-        or (frame[8:9] == b'"' and frame.startswith(_JSON_TAG))
-    )
 
 
 class _Messages:

@@ -628,7 +628,7 @@ class Stream:
 
     def _on_frames(self, frames: list[bytes]) -> None:
         if not self._given_up:  # or the loss would seem to begin later than it does
-            self._intake.put(frames, singly=self._coverage.unproven)
+            self._intake.put(frames)
 
     def take_frame(self, frame: bytes, received_ns: int) -> bool:
         """Take a frame that is not, or not only, market data; see `feed.intake`."""
@@ -653,11 +653,18 @@ class Stream:
         if len(received):
             self._meter.count_all(count, received, haul.newest)
             if self._coverage.unproven:
-                self._coverage.came(int(haul.newest[-1]))
+                self._prove(haul.newest)
         else:
             newest_ns = max(int(batch.received[-1]) for batch in haul.batches)
             self._meter.count(count, newest_ns, None)
         distribute(haul, self._routes, self._origin)
+
+    def _prove(self, newest: NDArray[np.int64]) -> None:
+        """Correct the ends of losses by what came first after them, frame by frame."""
+        for exchange_ns in newest.tolist():
+            if not self._coverage.unproven:
+                return
+            self._coverage.came(exchange_ns)
 
     def take_odd(self, messages: list[Message[Any]], received_ns: int) -> None:
         """Take market data that no column can hold; see `feed.intake`."""
@@ -722,7 +729,9 @@ class Stream:
     async def _wait_for_end(self, connection: Connection) -> None:
         signals = self._signals
         try:
-            signals.put_nowait(await connection.wait_closed())
+            closed = await connection.wait_closed()
+            self._intake.flush()  # what the server said before may tell why
+            signals.put_nowait(closed)
         except Exception as error:  # a defect while reading: without this nobody would hear of it
             signals.put_nowait(error)
 

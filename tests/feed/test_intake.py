@@ -96,8 +96,8 @@ def framed(*messages: Any, codec: str = "msgpack") -> bytes:
     return CODECS[codec].encode(messages)
 
 
-def put(intake: Intake, frames: Iterable[bytes], *, singly: bool = False) -> None:
-    intake.put(list(frames), singly=singly)
+def put(intake: Intake, frames: Iterable[bytes]) -> None:
+    intake.put(list(frames))
 
 
 codecs = pytest.mark.parametrize("codec", ["msgpack", "json"])
@@ -169,12 +169,6 @@ async def test_the_order_of_things_is_kept(log: Log, codec: str) -> None:
     )
     intake.flush()
     assert log.entries == [1, 2, ["Success"], 3, ["Quote", "Success"], 5]
-
-
-async def test_one_by_one_on_request(log: Log) -> None:
-    """Each frame is a haul of its own."""
-    put(make(log), [framed(quote(1)), framed(quote(2)), framed(quote(3))], singly=True)
-    assert (log.entries, log.hauls) == ([1, 2, 3], 3)
 
 
 @pytest.mark.parametrize("broken", [b"<html>", b"\x91\x81\xa1T\xa1q\xff", b"", b'[{"T":"q"'])
