@@ -750,17 +750,19 @@ _PRIVATE: Final[dict[str, int]] = (
 
 
 def _room(rows: int, dtype: np.dtype[Any]) -> AnyArray:
-    """An array for so many rows. Large ones give their memory back at once when they go.
+    """An array for so many rows. Large ones take no more memory than is written to.
 
-    The allocator would keep it for others, and blocks are ever larger. Pages of 2 MB make
-    writing a third cheaper where there are any: the kernel's part in it is by the page.
+    NumPy's own come in pages of 2 MB, which are half empty at the end of each column and, in
+    a virtual machine, expensive when they are first touched. And the allocator would keep
+    the memory of a block for others, when blocks are ever larger.
     """
-    if rows * dtype.itemsize < _OWN_PAGES:
+    size = rows * dtype.itemsize
+    if size < _OWN_PAGES:
         return np.empty(rows, dtype)
-    memory = mmap.mmap(-1, rows * dtype.itemsize, **_PRIVATE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
+    memory = mmap.mmap(-1, size, **_PRIVATE)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(memory, dtype)
 
 
