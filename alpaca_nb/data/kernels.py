@@ -577,7 +577,7 @@ def scan(
                     if lead & 0xFFFF00 == 0x91A100:
                         letter = lead & 0xFF
                         code, place = int(letters[letter]), -1 - letter
-                        fits = stop <= end and letter < 0x80
+                        fits = letter < 0x80
                     else:
                         stop = _text_stop(at, end, what == LABELS)
                         if stop == 0:

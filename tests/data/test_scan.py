@@ -339,7 +339,8 @@ ODD: dict[str, list[bytes]] = {
     "i": [integer(-1), integer(-1, 0xD3), integer(-200), double(5.0), b"\xc0", text(b"5")],
     "c": [b"\xc0", text(b"R"), labels(integer(1)), labels(b"\xc0"), labels(labels()),
           labels(text(b"R"), lead=0xDC), labels(text("é".encode())), labels(text(b"\xff\xfe")),
-          labels(*[text(b"ABCDE")] * 15), labels(text(b"R", 0xC4)), mapping([])],
+          labels(*[text(b"ABCDE")] * 15), labels(text(b"R", 0xC4)), mapping([]),
+          labels(text(b"A" * 200), text(b"B"))],
     "t": [time_ext(7, 0, 4, code=5), time_ext(0, 0, 16, lead=0), integer(NOW), b"\xc0",
           time_ext(9_223_372_037, 0, 8), time_ext(2**34 - 1, 0, 8, lead=0),
           time_ext(2**62, 0, 12), time_ext(-(2**63), 0, 12), text(b"2026-09-21T14:13:20Z"),
@@ -701,7 +702,7 @@ GUARDED = """
 import ctypes, dataclasses, mmap, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_scan import Both, Writer, broken, Random
+from test_scan import ODD, SPELLINGS, Both, Random, Writer, array, broken, every, trade
 from alpaca_nb.data import compiled
 
 compiled.warm_up()
@@ -727,6 +728,10 @@ for _ in range(1_500):
     frames = [writer.frame() for _ in range(2)]
     frames += [broken(chance.choice(frames), chance) for _ in range(8)]
     both.take(frames)
+for key, value in every(SPELLINGS) + every(ODD):
+    frame = array([trade(**{key: value})])
+    for stop in range(len(frame)):
+        both.take([frame[:stop]])
 both.compare()
 print(both.decoded > 1_000)
 """
