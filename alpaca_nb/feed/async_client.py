@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from alpaca_nb.credentials import Secret, hide
 from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.data.retention import Keep
 from alpaca_nb.data.status import SourceOrigin, StreamStatus
 from alpaca_nb.feed.client import StreamClient
 from alpaca_nb.feed.retry import ReconnectPolicy
@@ -97,10 +98,15 @@ class AsyncStreamClient:
         return self._client.status
 
     def frame(
-        self, channel: str, symbols: str | Iterable[str], *, maxlen: int = 1_000_000
+        self,
+        channel: str,
+        symbols: str | Iterable[str],
+        *,
+        maxlen: int = 1_000_000,
+        keep: Keep = None,
     ) -> LiveFrame:
         """Subscribe, and keep what comes in a LiveFrame; see `StreamClient.frame`."""
-        return self._client.frame(channel, symbols, maxlen=maxlen)
+        return self._client.frame(channel, symbols, maxlen=maxlen, keep=keep)
 
     async def batches(
         self, channel: str, symbols: str | Iterable[str], *, limit: int = 100_000

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from alpaca_nb.credentials import Credentials, Secret, hide, require_credentials
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.retention import Keep
 from alpaca_nb.data.status import GapCounts, SourceOrigin, StreamStatus, SymbolStatus
 from alpaca_nb.errors import AlpacaError, BadInputError, ServerError
 from alpaca_nb.feed.handlers import (
@@ -372,10 +373,16 @@ class StreamClient:
         self.unsubscribe("bars", symbols)
 
     def frame(
-        self, channel: str, symbols: str | Iterable[str], *, maxlen: int = 1_000_000
+        self,
+        channel: str,
+        symbols: str | Iterable[str],
+        *,
+        maxlen: int = 1_000_000,
+        keep: Keep = None,
     ) -> LiveFrame:
         """Subscribe, and keep what comes in a LiveFrame of at most `maxlen` rows.
 
+        With `keep`, such as "1h", rows go earlier, when they are older than that.
         Corrections, cancellations and updated bars change its rows; what a loss of the
         connection left out is filled in, where the plan allows, and told in `frame.gaps`.
         Closing the frame unsubscribes. Each call makes a new frame.
@@ -384,7 +391,12 @@ class StreamClient:
         names = check_symbols(symbols)
         status = _FrameStatus(self)
         frame = LiveFrame(
-            kind.name, names, maxlen=maxlen, status=status, on_close=lambda: self._remove(framed)
+            kind.name,
+            names,
+            maxlen=maxlen,
+            keep=keep,
+            status=status,
+            on_close=lambda: self._remove(framed),
         )
         status.frame = frame
         framed = _Framed(frame, routes_into(frame, self._endpoint, self._tell_of_gaps))

@@ -76,6 +76,7 @@ def _subscribe_parser() -> _Parser:
     parser.add_argument("--as", dest="name", help="the variable's name; the channel's if left out")
     parser.add_argument("--feed", help=f"{', '.join(ENDPOINTS)}; {DEFAULT_FEED} if left out")
     parser.add_argument("--maxlen", type=int, default=1_000_000, help="rows kept")
+    parser.add_argument("--keep", metavar="TIME", help="how long rows are kept, such as 1h")
     return parser
 
 
@@ -163,7 +164,12 @@ class AlpacaMagics(Magics):
         session.raise_if_failed()
         self._check_free(args.name or args.channel)
         frame = session.subscribe(
-            args.channel, args.symbols, name=args.name, feed=args.feed, maxlen=args.maxlen
+            args.channel,
+            args.symbols,
+            name=args.name,
+            feed=args.feed,
+            maxlen=args.maxlen,
+            keep=args.keep,
         )
         self._user_ns[frame.name] = frame
         _show(frame.table())

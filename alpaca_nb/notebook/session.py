@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alpaca_nb.clock import SYSTEM_CLOCK
 from alpaca_nb.credentials import Credentials, Secret, find_credentials, require_credentials
 from alpaca_nb.data.frame import LiveFrame
+from alpaca_nb.data.retention import Keep
 from alpaca_nb.data.status import GapCounts, StreamStatus
 from alpaca_nb.errors import BadInputError, StreamError
 from alpaca_nb.feed.calendar import describe
@@ -126,6 +127,7 @@ class Session:
         name: str | None = None,
         feed: str | None = None,
         maxlen: int = 1_000_000,
+        keep: Keep = None,
     ) -> LiveFrame:
         """Subscribe, and keep what comes in the frame of that name (the channel's by default).
 
@@ -137,7 +139,7 @@ class Session:
         frame, client = self._frames.get(name, (None, None))
         if frame is None or client is None or frame.closed:
             client = self.connect(feed or DEFAULT_FEED)
-            frame = client.frame(kind.name, wanted, maxlen=maxlen)
+            frame = client.frame(kind.name, wanted, maxlen=maxlen, keep=keep)
             frame.name = name
             self._frames[name] = frame, client
             return frame

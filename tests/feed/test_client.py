@@ -283,6 +283,17 @@ def test_a_frame_fills_and_closing_it_unsubscribes(stream: anb.StreamClient) -> 
         stream.set_symbols(frame, ["AAPL"])
 
 
+def test_a_frame_keeps_rows_for_a_time(stream: anb.StreamClient) -> None:
+    """Rows older than that go, and are counted."""
+    frame = stream.frame("quotes", "AAPL", keep="1s")
+    stream.connect()
+    until(lambda: frame.stats.dropped > 0)
+    times = frame.df.index
+    assert (times.max() - times.min()).total_seconds() <= 1.0
+    with pytest.raises(BadInputError, match="'1h'"):
+        stream.frame("quotes", "AAPL", keep=0)
+
+
 def test_a_pause_is_a_gap(stream: anb.StreamClient) -> None:
     """What was missed between disconnect and connect is on record, and filled in."""
     frame = stream.frame("quotes", ["AAPL"])

@@ -56,6 +56,13 @@ def test_subscribe_binds_shows_and_does_not_block(shell: InteractiveShell) -> No
     assert {"bid_price", "ask_price"} <= set(quotes.df.columns)
 
 
+def test_a_frame_keeps_rows_for_as_long_as_it_is_told(shell: InteractiveShell) -> None:
+    """What --keep says is the frame's, and the session's in Python as well."""
+    assert Cell(shell, "%alpaca_subscribe quotes AAPL --keep 5min").error is None
+    assert shell.user_ns["quotes"].keep == "5min"
+    assert session.subscribe("trades", "AAPL", keep=60).keep == 60
+
+
 def test_the_same_cell_again_shows_the_same_widget(shell: InteractiveShell) -> None:
     """Running a cell again leaves one subscription and one widget."""
     view = "application/vnd.jupyter.widget-view+json"
@@ -95,6 +102,8 @@ def test_chart_status_unsubscribe_disconnect(shell: InteractiveShell) -> None:
         ("%alpaca_subscribe quotes AAPL --feed nasdaq", "UnknownFeedError", "iex"),
         ("%alpaca_subscribe quotes AAPL --maxlen -5", "BadInputError", "maxlen"),
         ("%alpaca_subscribe quotes AAPL --maxlen many", "UsageError", "invalid int"),
+        ("%alpaca_subscribe quotes AAPL --keep long", "BadInputError", "'1h'"),
+        ("%alpaca_subscribe quotes AAPL --keep 0s", "BadInputError", "more than nothing"),
         ("%alpaca_subscribe corrections AAPL", "UnknownChannelError", "along with trades"),
         ("%alpaca_connect nasdaq", "UnknownFeedError", "sip"),
         ("%alpaca_connect iex --url http://x", "BadInputError", "ws://"),
