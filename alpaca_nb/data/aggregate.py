@@ -59,12 +59,14 @@ class SaleFlags:
         codes = conditions * np.int64(self._table.shape[1]) + tapes
         flags: Flags = self._table.ravel()[codes]
         if (flags == _UNKNOWN).any():
-            self._learn(np.unique(codes[flags == _UNKNOWN]), rows)
+            occurs = np.zeros(self._table.size, bool)
+            occurs[codes] = True
+            self._learn(np.flatnonzero(occurs), rows)
             flags = self._table.ravel()[codes]
         useless = _useless(rows, chosen)
         return np.where(useless, np.uint8(0), flags) if useless.any() else flags
 
-    def _learn(self, codes: Ints, rows: Columns) -> None:
+    def _learn(self, codes: AnyArray, rows: Columns) -> None:
         conditions, tapes = rows.categories("conditions"), rows.categories("tape")
         width = self._table.shape[1]
         for code in codes.tolist():
@@ -303,19 +305,23 @@ def _sums(prices: Floats, sizes: AnyArray, flags: Flags, starts: NDArray[np.intp
     """The sums of groups of rows that begin at these places."""
     if not len(starts):
         return Sums.empty(0)
-    open_close = flags & OPEN_CLOSE
+    open_close, ends = flags & OPEN_CLOSE, np.append(starts[1:], len(prices))
     high_low, volume = (flags & HIGH_LOW) != 0, (flags & VOLUME) != 0
-    rows = np.arange(len(prices))
-    firsts = np.minimum.reduceat(np.where(open_close > 0, rows, len(rows)), starts)
-    lasts = np.maximum.reduceat(np.where(open_close == Allowed.YES, rows, -1), starts)
-    priced = np.where(high_low & volume, sizes, 0).astype(np.int64)
-    sized = np.where(volume, sizes, 0).astype(np.int64)
+    # Which rows open and close is looked up: cheaper than to compare every row.
+    may, always = np.flatnonzero(open_close), np.flatnonzero(open_close == Allowed.YES)
+    first, last = may.searchsorted(starts), always.searchsorted(ends) - 1
+    opens = np.append(may, len(prices))[first]
+    closes = np.append(always, -1)[last]
+    sized = sizes.astype(np.int64)
+    if not volume.all():
+        sized[~volume] = 0
+    priced = sized * high_low
     return Sums(
-        open=np.where(firsts < len(rows), prices[np.minimum(firsts, len(rows) - 1)], np.nan),
+        open=np.where(opens < ends, np.append(prices, np.nan)[opens], np.nan),
         high=np.maximum.reduceat(np.where(high_low, prices, -np.inf), starts),
         low=np.minimum.reduceat(np.where(high_low, prices, np.inf), starts),
-        close=np.where(lasts >= 0, prices[lasts], np.nan),
-        turnover=np.add.reduceat(np.where(priced > 0, prices * priced, 0.0), starts),
+        close=np.where(closes >= starts, prices[closes], np.nan),
+        turnover=np.add.reduceat(prices * priced, starts),
         volume=np.add.reduceat(sized, starts),
         trade_count=np.add.reduceat(volume, starts, dtype=np.int64),
         priced=np.add.reduceat(priced, starts),
