@@ -208,7 +208,7 @@ class Intake:
     def _take(
         self,
         messages: list[Any],
-        kinds: set[type[Any]],
+        kinds: set[type[Message[Any]]],
         lengths: list[int],
         received: NDArray[np.int64],
     ) -> None:
@@ -234,7 +234,7 @@ class _Messages:
     def __init__(
         self,
         messages: list[Message[Any]],
-        kinds: set[type[Any]],
+        kinds: set[type[Message[Any]]],
         lengths: list[int],
         received: NDArray[np.int64],
         lexicon: Lexicon,
@@ -266,7 +266,7 @@ class _Messages:
         for i in self._odd:
             yield int(self._received[i]), [self._messages[i]]
 
-    def _add(self, kind: type[Any], rows: NDArray[np.intp]) -> None:
+    def _add(self, kind: type[Message[Any]], rows: NDArray[np.intp]) -> None:
         everything = len(rows) == len(self._messages)
         some = self._messages if everything else [self._messages[i] for i in rows.tolist()]
         try:
