@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alpaca_nb.data.batch import Batch, Lexicon, batch_of
 from alpaca_nb.data.frame import LiveFrame
@@ -119,6 +120,54 @@ def test_more_texts_than_a_byte_holds() -> None:
     types = [df["symbol"].cat.codes.dtype for _, df in seen]
     assert types[1:4] == [np.int8, np.int16, np.int16]
     assert types[5:8] == [np.int16, np.int32, np.int32]
+
+
+@pytest.mark.parametrize("way", ["messages", "batch"])
+def test_odd_quotes_are_kept_as_they_are(way: str) -> None:
+    """No number, zero, negative, infinite, one side only, time going backwards: all is stored."""
+    nan, inf = float("nan"), float("inf")
+    prices = [(nan, 1.0), (0.0, 0.0), (-1.5, -1.0), (inf, -inf), (0.0, 101.0), (101.0, 0.0)]
+    quotes: list[Any] = [
+        Quote(
+            symbol="AAPL",
+            bid_price=bid,
+            bid_size=0 if bid == 0 else 2**62,
+            ask_price=ask,
+            ask_size=0 if ask == 0 else -1,
+            timestamp=NOW - i * 10**i,
+        )
+        for i, (bid, ask) in enumerate(prices)
+    ]
+    frame = LiveFrame("quotes", "*")
+    if way == "batch":
+        frame.take(batch(quotes, Lexicon()))
+    else:
+        frame.extend(quotes, received_ns=NOW)
+    rows = frame.snapshot()
+    np.testing.assert_array_equal(rows["bid_price"], [bid for bid, _ in prices])
+    np.testing.assert_array_equal(rows["ask_price"], [ask for _, ask in prices])
+    assert rows["bid_size"].tolist() == [2**62, 0, 2**62, 2**62, 0, 2**62]
+    assert rows["timestamp"].tolist() == [NOW - i * 10**i for i in range(6)]
+    assert frame.latest["bid_price"].tolist() == [101.0]
+    assert (frame.stats.rejected, frame.stats.duplicates) == (0, 0)
+    assert frame.df["conditions"].tolist() == [""] * 6
+
+
+def test_more_conditions_than_a_byte_holds() -> None:
+    """Any number of sets of conditions is stored, and older snapshots keep theirs."""
+    frame, lexicon, seen = LiveFrame("trades", "*"), Lexicon(), []
+    for first in range(0, 33_000, 60):
+        new = [
+            structs.replace(make_trade(i), conditions=["@", str(i)])
+            for i in range(first, first + 60)
+        ]
+        frame.take(batch(new, lexicon))
+        if first % 6_000 < 180:
+            seen.append((first + 60, frame.df["conditions"]))
+    for rows, conditions in seen:
+        assert conditions.tolist() == [f"@,{i}" for i in range(rows)]
+    assert frame.df["conditions"].cat.codes.dtype == np.int32
+    assert len(frame) == 33_000
 
 
 def test_texts_that_come_later() -> None:
