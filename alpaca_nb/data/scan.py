@@ -66,7 +66,37 @@ class _Plan:
 def _plan(kernels: Kernels) -> _Plan:
     """Everything that follows from how the two messages and their batches are declared."""
     constants = kernels.constants
-    what_of = {
+    fields = np.zeros((len(_TYPES), constants.FIELDS), np.int16)
+    shapes = np.zeros((len(_TYPES), 5), np.int64)
+    parts: list[_Part] = []
+    number_row = text_row = 0
+    for i, message in enumerate(_TYPES):
+        part = _part_of(layout_of(message), number_row, text_row)
+        number_row, text_row = part.prices.stop, part.stops + 1
+        _describe(part, fields[i], shapes[i], constants)
+        parts.append(part)
+    return _Plan(tuple(parts), number_row, text_row, fields, shapes)
+
+
+def _part_of(layout: Layout, number_row: int, text_row: int) -> _Part:
+    """Where the columns lie if these are the first rows that are free."""
+    numbers, prices, codes = layout.rows
+    price_row, place_row = number_row + numbers, text_row + codes
+    return _Part(
+        layout,
+        slice(number_row, price_row),
+        slice(price_row, price_row + prices),
+        slice(text_row, place_row),
+        place_row,
+        place_row + 1,
+    )
+
+
+def _describe(
+    part: _Part, fields: NDArray[np.int16], shape: NDArray[np.int64], constants: Any
+) -> None:
+    """Fill in what `data.kernels` wants to know of a message type."""
+    holds = {
         Kind.TIME: constants.TIME,
         Kind.INT: constants.INT,
         Kind.IDENTIFIER: constants.IDENTIFIER,
@@ -74,43 +104,25 @@ def _plan(kernels: Kernels) -> _Plan:
         Kind.CATEGORY: constants.TEXT,
         Kind.LABELS: constants.LABELS,
     }
-    parts = []
-    fields = np.zeros((len(_TYPES), constants.FIELDS), np.int16)
-    shapes = np.zeros((len(_TYPES), 5), np.int64)
-    number_row = text_row = 0
-    for i, message in enumerate(_TYPES):
-        layout = layout_of(message)
-        numbers, prices, codes = layout.rows
-        part = _Part(
-            layout,
-            slice(number_row, number_row + numbers),
-            slice(number_row + numbers, number_row + numbers + prices),
-            slice(text_row, text_row + codes),
-            text_row + codes,
-            text_row + codes + 1,
-        )
-        firsts = (part.numbers.start, part.prices.start, part.codes.start)
-        keys = [field.encode_name.encode() for field in msgspec.structs.fields(message)]
-        for bit, (column, place, field) in enumerate(
-            zip(layout.columns, layout.places, layout.fields, strict=True)
-        ):
-            row = firsts[place[0]] + place[1]
-            entry = what_of[column.kind] | row << 3 | bit << 8
-            fields[i, _index_of(keys[field], constants.ONE_BYTE_KEYS)] = entry
-        fields[i, _index_of(b"T", constants.ONE_BYTE_KEYS)] = constants.AGAIN
-        tag = cast(str, message.__struct_config__.tag).encode()
-        shapes[i, constants.TAG] = int.from_bytes(b"\xa1T\xa1" + tag, "big")
-        shapes[i, constants.COMPLETE] = (1 << len(layout.columns)) - 1
-        shapes[i, constants.RECEIVED] = part.numbers.stop - 1
-        shapes[i, constants.STARTS] = part.starts
-        shapes[i, constants.STOPS] = part.stops
-        number_row, text_row = part.prices.stop, part.stops + 1
-        parts.append(part)
-    return _Plan(tuple(parts), number_row, text_row, fields, shapes)
+    layout = part.layout
+    firsts = (part.numbers.start, part.prices.start, part.codes.start)
+    keys = [field.encode_name for field in msgspec.structs.fields(layout.message)]
+    columns = zip(layout.columns, layout.places, layout.fields, strict=True)
+    for number, (column, (block, row), field) in enumerate(columns):
+        entry = holds[column.kind] | firsts[block] + row << 3 | number << 8
+        fields[_index_of(keys[field], constants)] = entry
+    fields[_index_of("T", constants)] = constants.AGAIN
+    tag = cast(str, layout.message.__struct_config__.tag)
+    shape[constants.TAG] = int.from_bytes(b"\xa1T\xa1" + tag.encode(), "big")
+    shape[constants.COMPLETE] = (1 << len(layout.columns)) - 1
+    shape[constants.RECEIVED] = part.numbers.stop - 1
+    shape[constants.STARTS] = part.starts
+    shape[constants.STOPS] = part.stops
 
 
-def _index_of(key: bytes, one_byte_keys: int) -> int:
-    return key[0] + one_byte_keys if len(key) == 1 else int.from_bytes(key, "big")
+def _index_of(key: str, constants: Any) -> int:
+    index = int.from_bytes(key.encode(), "big")
+    return index + constants.ONE_BYTE_KEYS if len(key) == 1 else index
 
 
 class Scanned:
@@ -259,7 +271,7 @@ class _Texts:
         self._make_room(1 << 10)
 
     def __len__(self) -> int:
-        return int(self.state[0])
+        return int(self.state[self._kernels.constants.ENTRIES])
 
     def grow(self) -> bool:
         """Make room for twice as many texts, if so many are allowed."""
