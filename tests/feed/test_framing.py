@@ -59,17 +59,17 @@ def test_what_is_taken_is_what_the_library_takes(head: bytes, rest: bytes) -> No
     data = head + rest
     found: list[bytes] = []
     at = take_frames(data, 0, found)
-    if found:
-        data = data[:at]
-    else:
-        length = frame_length(data, 0)
-        data = data if is_wrong(data, 0) or length is None else data[:length]
+    length = frame_length(data, 0)
+    is_whole = length is not None and length <= len(data)
+    if found or (is_whole and not is_wrong(data, 0)):
+        data = data[: at or length]
     protocol = library()
     protocol.receive_data(data)
     events = protocol.events_received()
     if is_wrong(data, 0):
         assert events == []
-        assert protocol.parser_exc is not None
+        # It looks at some bits only when it has the whole frame.
+        assert protocol.parser_exc is not None or not is_whole
     if found:
         assert [bytes(event.data) for event in events] == found
 
