@@ -22,6 +22,7 @@ PARTS = (
     "stream",
     "process",
     "storage",
+    "candles",
     "charts",
     "start",
     "handlers",

@@ -558,9 +558,9 @@ MODELS = Contestant("alpaca-py, models", _models, "peer", 0.5)
 RECV = Contestant("websockets alone, recv()", _recv, "peer", 3.0)
 PICOWS = Contestant("picows alone", _picows, "peer", 20.0)
 FLOOR = Contestant(
-    "floor: our websockets transport, msgspec, ten columns", _floor, "floor", 5.0, WEBSOCKETS
+    "floor: our websockets transport, msgspec, ten columns", _floor, "floor", 8.0, WEBSOCKETS
 )
 FLOOR_PICOWS = Contestant("floor: our picows transport, msgspec, ten columns", _floor, "floor", 8.0)
-OURS = Contestant("alpaca_nb", Ours, "ours", 4.0, WEBSOCKETS)
-OURS_FAST = Contestant("alpaca_nb[fast]", Ours, "ours", 20.0, FAST)
+OURS = Contestant("alpaca_nb", Ours, "ours", 8.0, WEBSOCKETS)
+OURS_FAST = Contestant("alpaca_nb[fast]", Ours, "ours", 60.0, FAST)
 ALL: Iterable[Contestant] = (RAW, MODELS, RECV, PICOWS, FLOOR, FLOOR_PICOWS, OURS, OURS_FAST)

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FOLDER, ROOT, Figure, Result, Table, load, number, span, verdict
+from benchmarks.results import (
+    FOLDER,
+    ROOT,
+    Figure,
+    Result,
+    Table,
+    load,
+    number,
+    span,
+    verdict,
+    with_unit,
+)
 
 PAGE = ROOT / "docs" / "performance.md"
 
@@ -56,7 +67,7 @@ def _page(results: Sequence[Result]) -> Iterator[str]:
         yield "\n## Targets\n"
         yield from _figures(figures)
     for result in results:
-        yield f"\n## {result.about}\n"
+        yield f"\n## {result.about}"
         for table in result.tables:
             yield from _table(table)
 
@@ -85,7 +96,7 @@ def _figures(figures: Sequence[Figure]) -> Iterator[str]:
     yield "| what | measured | least-most | target | |"
     yield "|---|---:|---:|---:|---|"
     for figure in figures:
-        value = f"{number(figure.median)} {figure.unit}"
+        value = with_unit(figure.median, figure.unit)
         cells = (figure.name, value, span(figure.values), figure.target, verdict(figure))
         yield f"| {' | '.join(cells)} |".replace("|  |", "| |")
 
@@ -107,4 +118,4 @@ def _table(table: Table) -> Iterator[str]:
         yield ""
         for figure in others:
             scatter = f" ({span(figure.values)})" if len(figure.values) > 1 else ""
-            yield f"- {figure.name}: {number(figure.median)} {figure.unit}{scatter}"
+            yield f"- {figure.name}: {with_unit(figure.median, figure.unit)}{scatter}"

@@ -82,9 +82,9 @@ class Figure:
     def target(self) -> str:
         """The target in words, or nothing."""
         if self.at_least is not None:
-            return f"≥ {number(self.at_least)} {self.unit}"
+            return f"≥ {with_unit(self.at_least, self.unit)}"
         if self.at_most is not None:
-            return f"≤ {number(self.at_most)} {self.unit}"
+            return f"≤ {with_unit(self.at_most, self.unit)}"
         return ""
 
 
@@ -233,6 +233,11 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def with_unit(value: float, unit: str) -> str:
+    """A number with its unit; a ratio is written as one word."""
+    return f"{number(value)}x" if unit == "x" else f"{number(value)} {unit}"
+
+
 def span(values: Sequence[float]) -> str:
     """The least and the most, where there is more than one value."""
     return f"{number(min(values))}-{number(max(values))}" if len(values) > 1 else ""
@@ -252,7 +257,7 @@ def show(table: Table) -> None:
         ratio = f"{number(row.median / base):>9}x" if base else ""
         print(f" {mark} {row.name:<58}{number(row.median):>11}{span(row.values):>20}{ratio}")
     for figure in table.figures:
-        value = f"{number(figure.median)} {figure.unit}"
+        value = with_unit(figure.median, figure.unit)
         scatter = f" ({span(figure.values)})" if len(figure.values) > 1 else ""
         target = f"   {figure.target}: {verdict(figure)}" if figure.target else ""
         print(f"   -> {figure.name}: {value}{scatter}{target}")

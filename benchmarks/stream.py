@@ -183,7 +183,7 @@ def cost(per_frame: int, *, small: bool) -> Table:
     with Race(_tape()) as race:
         for contestant in EVERYBODY:
             race.join(contestant, per_frame=per_frame)
-        race.rounds(*((1, 1_000) if small else (7, BASE[per_frame])))
+        race.rounds(*((1, 500) if small else (7, BASE[per_frame])))
     for runner in race.runners:
         table.add(runner.contestant.name, _ns_per_message(runner), _kind(runner.contestant))
     plain, fast = TARGETS[per_frame]
@@ -299,7 +299,7 @@ def one_slow_handler(ours: Contestant, *, small: bool) -> Table:
 
 
 def _in_turn(races: Sequence[Race], ours: Contestant, *, small: bool) -> None:
-    rounds, base = (1, 500) if small else (7, 12_000)
+    rounds, base = (1, 200) if small else (7, 12_000)
     for _ in range(rounds):
         for race in races:
             race.rounds(1, base)

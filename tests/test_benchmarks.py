@@ -115,8 +115,8 @@ def test_the_page_shows_targets_first_and_then_each_row(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     report.write([make_result()], page)
     lines = page.read_text("utf-8").splitlines()
-    assert "| peer over ours | 3 x | 3-4 | ≥ 3.5 x | missed |" in lines
-    assert "| ours over the floor | 2 x | 1-2 | ≤ 1.25 x | missed |" in lines
+    assert "| peer over ours | 3x | 3-4 | ≥ 3.5x | missed |" in lines
+    assert "| ours over the floor | 2x | 1-2 | ≤ 1.25x | missed |" in lines
     assert "| peer | 400 | 300-900 | 4x |" in lines
     assert "| *floor* | 100 | 50-150 | 1x |" in lines
     assert "| **ours** | 100 | 100-300 | 1x |" in lines
