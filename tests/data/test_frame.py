@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from alpaca_nb.clock import ManualClock
+from alpaca_nb.data.batch import Lexicon, batch_of
 from alpaca_nb.data.columns import columns_of
 from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.status import StreamStatus
@@ -510,7 +511,7 @@ def _state(frame: LiveFrame) -> str:
 
 
 @pytest.mark.parametrize("channel", ["trades", "bars"])
-@pytest.mark.parametrize("action", ["read", "fill", "amend"])
+@pytest.mark.parametrize("action", ["read", "read batches", "fill", "amend"])
 def test_an_interrupt_anywhere_leaves_all_or_nothing(channel: str, action: str) -> None:
     """Ctrl-C at any line of a write, a fill or an amendment: it happened whole, or not at all.
 
@@ -533,12 +534,15 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing(channel: str, action: str) 
         frame = LiveFrame(channel, "*", maxlen=7, clock=ManualClock(NOW))
         frame.extend([make(i) for i in (1, 2, 3, 8, 9)], received_ns=NOW)
         frame.amend([say(4), say(2)], received_ns=NOW)
+        again: list[Any] = [make(i) for i in (9, 4, 10, 2)]
         if action == "read":
-            frame.extend([make(i) for i in (9, 4, 10, 2)], received_ns=NOW)
+            frame.extend(again, received_ns=NOW)
+        if action == "read batches":
+            frame.take(batch_of(again, np.full(4, NOW, np.int64), Lexicon()))
         return frame
 
     def act(frame: LiveFrame) -> None:
-        if action == "read":
+        if action.startswith("read"):
             frame.snapshot()
         elif action == "fill":
             frame.fill([make(i) for i in range(1, 9)], received_ns=NOW)
@@ -562,7 +566,7 @@ def test_an_interrupt_anywhere_leaves_all_or_nothing(channel: str, action: str) 
         assert frame.position == position + 1
         line += 1
     assert line > 50
-    assert seen == ({True} if action == "read" else {False, True})
+    assert seen == ({True} if action.startswith("read") else {False, True})
 
 
 # -- what is still on its way ------------------------------------------------------------
