@@ -81,7 +81,7 @@ def warm_up() -> None:
 
     Harmless without numba. Does nothing where ALPACA_NB_COMPILED is 0.
     """
-    if os.environ.get(SWITCH) != "0":
+    if os.getenv(SWITCH) != "0":
         _loader.start()
 
 

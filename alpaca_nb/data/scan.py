@@ -174,7 +174,8 @@ class Scanner:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._texts: _Texts | None = None
-        # How many frames are worth a look: few, where one in a few is refused.
+        # How many frames are worth a look: few, where one in a few is refused or a few are
+        # as much as one scan takes.
         self._reach = MOST_ROWS
 
     def scan(
@@ -202,7 +203,12 @@ class Scanner:
             part, stops = part[:count], stops[:count]
         came = np.array(received[start : start + len(part)], np.int64)
         scanned = self._scan(kernels, part, stops, came)
-        self._reach = 2 * scanned.frames + 8 if scanned.refused else min(2 * self._reach, MOST_ROWS)
+        if scanned.refused:
+            self._reach = 2 * scanned.frames + 8
+        elif scanned.frames < len(part):
+            self._reach = scanned.frames * 9 // 8 + 8
+        else:
+            self._reach = min(2 * self._reach, MOST_ROWS)
         return scanned
 
     def _scan(

@@ -41,6 +41,7 @@ Incoming = Message[Any] | Control | Unreadable
 """One element of a server's frame."""
 
 _SECOND = 1_000_000_000
+_LAST_SECOND = 2**63 // _SECOND
 
 
 # -- times -------------------------------------------------------------------------------
@@ -155,6 +156,9 @@ def _unpack_timestamps(values: Sequence[WireTime]) -> NDArray[np.int64]:
     # A whole second in four bytes is the same number as in eight.
     packed = np.frombuffer(b"".join([data.rjust(8, b"\0") for data in datas]), ">u8")
     seconds = (packed & np.uint64(0x3_FFFF_FFFF)).astype(np.int64)
+    if seconds.max() >= _LAST_SECOND:
+        # The field reaches to the year 2514, 64 bits of nanoseconds to 2262.
+        return np.array([time_ns(value) for value in values], np.int64)
     return seconds * _SECOND + (packed >> np.uint64(34)).astype(np.int64)
 
 

@@ -171,6 +171,11 @@ def test_bulk_times_hold_what_numpy_cannot() -> None:
     assert codec.times_ns(mixed).tolist() == [10**18, 10**18 + 1]
     with pytest.raises(ValueError, match="extension type 5"):
         codec.times_ns([mixed[0], Ext(5, b"12345678")])
+    last = codec.pack_timestamp(2**63 - 1)
+    assert codec.times_ns([last, last]).tolist() == [2**63 - 1] * 2
+    for beyond in (2**63, 10**9 * (2**34 - 1)):
+        with pytest.raises(OverflowError):
+            codec.times_ns([last, codec.pack_timestamp(beyond)])
 
 
 @pytest.mark.parametrize(
