@@ -659,7 +659,7 @@ class ColumnStore:
             return block, start
         kept = min(stop - start, self.maxlen - added + skipped)
         # Room that is not written to costs nothing, as long as it is not for what is dropped.
-        rows = (2 if start else 4) * (kept + added - skipped)
+        rows = (2 if start else 8) * (kept + added - skipped)
         capacity = min(max(rows, _SMALLEST_BLOCK), self._max_capacity)
         tail = slice(stop - kept, stop)
         arrays = tuple(_moved(values[tail], capacity, values.dtype) for values in block.arrays)
