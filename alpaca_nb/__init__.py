@@ -117,8 +117,12 @@ def _teach_frames() -> None:
     """Let frames show themselves; widgets are loaded when the first one does."""
     from alpaca_nb.data.frame import LiveFrame
 
+    def source(frame: LiveFrame, **options: Any) -> Any:
+        importlib.import_module("alpaca_nb.view")
+        return frame.source(**options)
+
     def table(frame: LiveFrame, **options: Any) -> Any:
-        importlib.import_module("alpaca_nb.view")  # takes the place of these two
+        importlib.import_module("alpaca_nb.view")  # takes the place of these three
         return frame.table(**options)
 
     def chart(frame: LiveFrame, **options: Any) -> Any:
@@ -127,7 +131,7 @@ def _teach_frames() -> None:
 
     if LiveFrame.view_factory is None:
         LiveFrame.view_factory = LiveFrame.table_factory = table
-        LiveFrame.chart_factory = chart
+        LiveFrame.chart_factory, LiveFrame.source_factory = chart, source
 
 
 def load_ipython_extension(shell: Any) -> None:

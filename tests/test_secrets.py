@@ -9,6 +9,7 @@ import gc
 import logging
 import re
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -275,6 +276,11 @@ def held(thing: Any) -> Iterator[Any]:
     waiting = [thing]
     while waiting:
         each = waiting.pop()
+        # Nothing of ours is in a compiler and what it has made.
+        if type(each).__module__.startswith(("numba", "llvmlite", "weakref")):
+            continue
+        if type(each) in (weakref.ProxyType, weakref.CallableProxyType):
+            continue
         # A logger leads to the records that pytest keeps, and to the server that they tell of.
         if id(each) in seen or isinstance(each, type | ModuleType | CodeType | logging.Logger):
             continue

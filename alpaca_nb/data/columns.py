@@ -273,22 +273,32 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
         missed = max(0, self.first - position)
         rest = replace(self, first=first, last=max(first, self.last), missed=missed)
         if self._positions is not None:
-            return rest._only(np.flatnonzero(self._positions >= first), self._positions)
+            return rest.take(np.flatnonzero(self._positions >= first))
         return replace(rest, _start=min(self._start + first - self.first, self._stop))
 
     def tail(self, rows: int) -> Snapshot:
         """The last `rows` rows, or all if there are fewer."""
         skipped = max(0, len(self) - rows)
         if self._positions is not None:
-            return self._only(np.arange(skipped, len(self)), self._positions)
+            return self.take(np.arange(skipped, len(self)))
         return replace(self, first=self.first + skipped, _start=self._start + skipped)
 
     def of(self, symbol: str) -> Snapshot:
         """The rows of one symbol, copied; they speak for the same positions."""
-        rows = np.flatnonzero(self["symbol"] == self.code("symbol", symbol))
-        if self._positions is not None:
-            return self._only(rows, self._positions)
-        return self._only(rows, np.arange(self.first, self.first + len(self)))
+        return self.take(np.flatnonzero(self["symbol"] == self.code("symbol", symbol)))
+
+    def take(self, rows: NDArray[np.intp]) -> Snapshot:
+        """Some rows in ascending order, copied; they speak for the same positions."""
+        positions = rows + self.first if self._positions is None else self._positions[rows]
+        return replace(
+            self,
+            _block=_Block(
+                tuple(self._values(i)[rows] for i in range(len(self.columns))), self.first
+            ),
+            _start=0,
+            _stop=len(rows),
+            _positions=positions,
+        )
 
     @property
     def stored_from(self) -> int:
@@ -327,17 +337,6 @@ class Snapshot(msgspec.Struct, frozen=True, eq=False):
             data[column.name] = self._pandas_values(i)
         index = pd.DatetimeIndex(data.pop("timestamp"), name="timestamp", copy=False)
         return _copied_on_write(pd.DataFrame(data, index=index, copy=False))
-
-    def _only(self, rows: NDArray[np.intp], positions: NDArray[np.int64]) -> Snapshot:
-        """Copies of some rows; `positions` are those of all rows here."""
-        arrays = tuple(self._values(i)[rows] for i in range(len(self.columns)))
-        return replace(
-            self,
-            _block=_Block(arrays, self.first),
-            _start=0,
-            _stop=len(rows),
-            _positions=positions[rows],
-        )
 
     def _pandas_values(self, i: int) -> Any:
         import pandas as pd

@@ -27,7 +27,10 @@ from alpaca_nb.data.columns import (
     columns_of,
     group,
 )
+from alpaca_nb.data.export import to_arrow, to_polars
 from alpaca_nb.data.gaps import Gap, GapLog
+from alpaca_nb.data.index import SymbolIndex, check_symbol
+from alpaca_nb.data.intervals import Hours, usual_hours
 from alpaca_nb.data.latest import LatestRows, Update
 from alpaca_nb.data.merge import places
 from alpaca_nb.data.readers import BatchReader, MessageReader
@@ -39,6 +42,8 @@ from alpaca_nb.wire.messages import Message, check_symbols, find_channel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from alpaca_nb.data.live_candles import LiveCandles
 
 Origin = Literal["live", "backfill", "replay", "simulated"]
 """How a row came here: from a live stream, filled in after a gap, from a recording, or
@@ -153,6 +158,8 @@ class LiveFrame:
     """What `table` makes; installed by `alpaca_nb.view`."""
     chart_factory: ClassVar[Callable[..., Any] | None] = None
     """What `chart` makes; installed by `alpaca_nb.view`."""
+    source_factory: ClassVar[Callable[..., Any] | None] = None
+    """What `source` makes; installed by `alpaca_nb.view`."""
 
     def __init__(
         self,
@@ -166,6 +173,7 @@ class LiveFrame:
         on_close: Callable[[], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
         pull: Callable[[], None] | None = None,
+        hours: Hours = usual_hours,
     ) -> None:
         if type(maxlen) is not int or maxlen < 1:
             raise BadInputError(
@@ -177,6 +185,8 @@ class LiveFrame:
         self.symbols = check_symbols(symbols)
         self.maxlen = maxlen
         self.keep = keep
+        self.hours = hours
+        """When the exchanges are open, for the candles of its trades."""
         self.name = name or kind.name
         self.pull = pull
         """Called before anything is read or changed, so that what whoever feeds this frame
@@ -191,6 +201,7 @@ class LiveFrame:
         self._messages = MessageReader(self._layout)
         self._batches = BatchReader(self._layout)
         self._store = ColumnStore(self.columns, maxlen=maxlen, keep_ns=kept_ns)
+        self._index = SymbolIndex()
         self._gap_log = GapLog()
         self._latest = LatestRows(self.columns)
         self._rules = rules(self.columns, self._store)
@@ -271,6 +282,7 @@ class LiveFrame:
         messages: Sequence[Message[Any]],
         *,
         received_ns: int,
+        asked_ns: int | None = None,
         updates: Mapping[int, str] | None = None,
         overlap: tuple[int, int] | None = None,
         symbols: Collection[str] | None = None,
@@ -283,6 +295,9 @@ class LiveFrame:
         often as it is here. Rows held keep their order. A bar with other values replaces the
         one held. Rows that retention would drop first are not taken in: where the frame is
         full, those older than all that is held.
+
+        `received_ns` says when the answer came and `asked_ns` when it was asked for, the same
+        if left out: what the stream said of a bar in between, or shortly before, stands.
 
         `updates` are the marks of history, by index in `messages`: trades that are "canceled"
         or "incorrect" are not added, and marked if they are here; "corrected" ones are added
@@ -297,7 +312,9 @@ class LiveFrame:
         self._pull()
         with self._lock:
             self._write_all()
-            filled = self._fill(messages, received_ns, updates or {}, overlap, symbols)
+            if asked_ns is None:
+                asked_ns = received_ns
+            filled = self._fill(messages, received_ns, asked_ns, updates or {}, overlap, symbols)
         if self._waiting:
             self._wake()
         return filled
@@ -380,6 +397,14 @@ class LiveFrame:
     def latest(self) -> pd.DataFrame:
         """The last row of each symbol, also of those that retention has dropped."""
         return self.latest_rows().to_frame()
+
+    def symbol(self, symbol: str) -> pd.DataFrame:
+        """The rows of one symbol, as a DataFrame of this moment that is the caller's own.
+
+        Costs as much as the symbol has rows, however many the others have. Raises BadInputError
+        for a symbol that the frame was not asked for and has no rows of.
+        """
+        return self.rows_of(symbol).to_frame()
 
     def since(self, position: int) -> pd.DataFrame:
         """The rows from `position` on; nothing is copied.
@@ -472,6 +497,36 @@ class LiveFrame:
         _check_count(position, "position")
         return self.snapshot().since(position)
 
+    def rows_of(self, symbol: str) -> Snapshot:
+        """The rows of one symbol, as raw columns; see `symbol`."""
+        now = self.snapshot()
+        return now.take(self._index.rows(now, check_symbol(symbol, self.symbols, now)))
+
+    def candles(self, interval: Any, **options: Any) -> LiveCandles:
+        """Candles of these trades, which bring themselves up to date when they are read.
+
+        `interval` is "1s" to "1d", such as "65min"; with `session="regular"` it counts from
+        the open, else from midnight in New York. See `data.live_candles`. Raises BadInputError
+        for what is no interval, and on a frame of anything but trades.
+        """
+        from alpaca_nb.data.live_candles import LiveCandles
+
+        return LiveCandles(interval, source=self.snapshot, **{"hours": self.hours, **options})
+
+    def to_arrow(self) -> Any:
+        """All rows held, as a `pyarrow.Table` on the same memory; see `data.export`.
+
+        Raises AlpacaError if pyarrow is not installed.
+        """
+        return to_arrow(self.snapshot(), channel=self.channel)
+
+    def to_polars(self) -> Any:
+        """All rows held, as a `polars.DataFrame`; see `data.export`.
+
+        Raises AlpacaError if polars or pyarrow is not installed.
+        """
+        return to_polars(self.snapshot())
+
     def latest_rows(self, since: int = 0) -> Snapshot:
         """The last row of each symbol that has a row at position `since` or later.
 
@@ -512,6 +567,14 @@ class LiveFrame:
     def chart(self, **options: Any) -> Any:
         """A live chart of this frame."""
         return self._view(type(self).chart_factory, options)
+
+    def source(self, columns: str | Iterable[str] | None = None, **options: Any) -> Any:
+        """A Bokeh ColumnDataSource of this frame, for a figure of your own; `refresh` updates it.
+
+        `columns` are those it has beside `timestamp`; of the options, `rollover` is how many
+        rows it holds and `symbol` the only one it shows. See `view.source`.
+        """
+        return self._view(type(self).source_factory, {"columns": columns, **options})
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         view_factory = type(self).view_factory
@@ -629,6 +692,7 @@ class LiveFrame:
         self,
         messages: Sequence[Message[Any]],
         received_ns: int,
+        asked_ns: int,
         updates: Mapping[int, str],
         overlap: tuple[int, int] | None,
         symbols: Collection[str] | None,
@@ -640,7 +704,7 @@ class LiveFrame:
         new = [values[order] for values in arrays]
         there = [held[column.name] for column in self.columns]
         marks = _marks(updates, len(messages), kept, order)
-        keep, plan = self._rules.fill(new, there, marks, received_ns=received_ns)
+        keep, plan = self._rules.fill(new, there, marks, received_ns=received_ns, asked_ns=asked_ns)
         plan.new = [values[keep] for values in new]
         unknown = 0
         if overlap is not None:

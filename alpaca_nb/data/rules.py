@@ -45,8 +45,8 @@ _AMENDED_COLUMN: Final = Column("amended", Kind.CATEGORY, AMENDED)
 _UPDATED: Final = AMENDED.index("updated")
 _BACKFILL: Final = RECEIVED[1].categories.index("backfill")
 
-_RACE_NS: Final = 10_000_000_000
-"""History that was asked for before a bar was sent anew is answered within this time."""
+_LATE_NS: Final = 10_000_000_000
+"""How long history may still hold a bar that the stream has sent anew."""
 
 
 @dataclass(slots=True)
@@ -113,7 +113,13 @@ class Rules:
         return Plan(_only(new, ~repeated), self.known, duplicates=int(repeated.sum()))
 
     def fill(
-        self, new: Arrays, held: Arrays, marks: Mapping[int, str], *, received_ns: int
+        self,
+        new: Arrays,
+        held: Arrays,
+        marks: Mapping[int, str],
+        *,
+        received_ns: int,
+        asked_ns: int,
     ) -> tuple[NDArray[np.bool_], Plan]:
         """Which of the rows from history to store, and what to do besides."""
         pairs = self.identity.pair(held, new)
@@ -164,7 +170,13 @@ class TradeRules(Rules):
         return Plan(_only(new, ~again), known, duplicates=int(again.sum()), amended=amended)
 
     def fill(
-        self, new: Arrays, held: Arrays, marks: Mapping[int, str], *, received_ns: int
+        self,
+        new: Arrays,
+        held: Arrays,
+        marks: Mapping[int, str],
+        *,
+        received_ns: int,
+        asked_ns: int,
     ) -> tuple[NDArray[np.bool_], Plan]:
         """Which of the trades from history to store.
 
@@ -389,14 +401,20 @@ class BarRules(Rules):
         return self._overlay(new, there, is_late)[1]
 
     def fill(
-        self, new: Arrays, held: Arrays, marks: Mapping[int, str], *, received_ns: int
+        self,
+        new: Arrays,
+        held: Arrays,
+        marks: Mapping[int, str],
+        *,
+        received_ns: int,
+        asked_ns: int,
     ) -> tuple[NDArray[np.bool_], Plan]:
         """Which of the bars from history to store; those held follow it."""
 
         def is_late(rows: Rows, ours: Rows) -> NDArray[np.bool_]:
-            """It was overruled while the answer was on its way."""
+            """It was overruled while the answer was on its way, or had hardly been."""
             values = self._values_of(new, ours)
-            before_ns, overruled = received_ns - _RACE_NS, self.known.overruled
+            before_ns, overruled = asked_ns - _LATE_NS, self.known.overruled
             return np.array([overruled.get(value, before_ns) > before_ns for value in values], bool)
 
         keep, plan = self._overlay(new, held, is_late)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from alpaca_nb.data.columns import TIME_ZONE
+from alpaca_nb.data.intervals import usual_hours
 from alpaca_nb.data.status import MarketStatus, Phase
 from alpaca_nb.wire.codec import time_ns
 
@@ -84,6 +86,23 @@ class TradingCalendar:
         with self._loading:
             if self._days is None:
                 self._days = _load_days()
+
+    def hours(self, date: dt.date) -> tuple[int, int] | None:
+        """The open and close of a date in New York (ns since 1970, UTC); None on a holiday.
+
+        The usual ones from Monday to Friday as long as the rules are not loaded, and outside
+        of their range.
+        """
+        usual, days = usual_hours(date), self._days
+        if days is None or not days[0]:
+            return usual
+        opens, closes = days
+        midnight_ns = round(datetime.combine(date, dt.time(), ZoneInfo(TIME_ZONE)).timestamp())
+        at = bisect_right(opens, midnight_ns * _SECOND_NS)
+        if at == len(opens) or (at == 0 and opens[0] - midnight_ns * _SECOND_NS > 24 * _HOUR_NS):
+            return usual
+        is_that_day = _in_new_york(opens[at]).date() == date
+        return (opens[at], closes[at]) if is_that_day else None
 
     def note_clock(self, payload: Mapping[str, object], received_ns: int) -> bool:
         """Take an answer of Alpaca's clock (`GET /v2/clock`), received at `received_ns`.

@@ -21,6 +21,7 @@ from alpaca_nb.data.gaps import Gap, GapLog
 from alpaca_nb.data.retention import Keep
 from alpaca_nb.data.status import GapCounts, SourceOrigin, StreamStatus, SymbolStatus
 from alpaca_nb.errors import AlpacaError, BadInputError, ServerError
+from alpaca_nb.feed.calendar import CALENDAR
 from alpaca_nb.feed.handlers import (
     QUEUE_LIMIT,
     Counts,
@@ -397,6 +398,7 @@ class StreamClient:
             keep=keep,
             status=status,
             on_close=lambda: self._remove(framed),
+            hours=CALENDAR.hours,
         )
         status.frame = frame
         framed = _Framed(frame, routes_into(frame, self._endpoint, self._tell_of_gaps))

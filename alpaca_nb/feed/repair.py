@@ -181,7 +181,8 @@ class Repair:
         newest_ns: dict[str, int] = {}
         updates: dict[int, str] = {}
         # What came on the stream before history was asked must be in it.
-        asked_ns = self._time.newest_ns() or 0
+        there_ns = self._time.newest_ns() or 0
+        asked_ns = self._clock.now_ns()
         by_symbol = {hole.symbol: hole for hole in holes}
         async for page in source.rest.history(
             route.channel.name,
@@ -201,13 +202,14 @@ class Repair:
         fill = frame.fill(
             messages,
             received_ns=self._clock.now_ns(),
+            asked_ns=asked_ns,
             updates=updates,
             symbols=list(by_symbol),
             overlap=None
             if route.channel.name == "bars"
             else (
                 max(hole.back_ns for hole in holes),
-                min(asked_ns, *(hole.end_ns for hole in holes)),
+                min(there_ns, *(hole.end_ns for hole in holes)),
             ),
         )
         return _Lacking(fill.unknown, fill.rows, newest_ns)

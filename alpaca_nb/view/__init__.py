@@ -57,3 +57,4 @@ def _reused(kind: type[_ViewT], frame: LiveFrame, options: dict[str, Any]) -> _V
 LiveFrame.view_factory = table_of
 LiveFrame.table_factory = table_of
 LiveFrame.chart_factory = chart_of
+LiveFrame.source_factory = source_of

