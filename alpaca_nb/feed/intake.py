@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ from alpaca_nb.wire.messages import CHANNEL_OF, Message, Quote, Trade
 
 WAIT_S: Final = 0.005
 """How long a frame waits to be decoded with others, at the longest."""
-_BYTES_AT_ONCE: Final = 65_536
+_BYTES_AT_ONCE: Final = 131_072
 """So much is decoded without waiting for more: several hundred messages at least."""
 _BYTES_COMPILED: Final = 262_144
 """The same where the decoder is compiled, and four times as fast at least."""
@@ -105,6 +106,8 @@ class Intake:
         self._timer: asyncio.TimerHandle | None = None
         # The compiled decoder is not asked for so many frames, twice as many each time.
         self._run = 1
+        # Nor is msgspec given more frames than these.
+        self._most = 1
         self._second_s = float("-inf")
         self._this_second = 0
 
@@ -139,7 +142,10 @@ class Intake:
             self._timer = None
         if not self._frames:
             return
-        frames, self._frames, self._bytes = self._frames, [], 0
+        frames, self._frames = self._frames, []
+        # More messages at once would leave the processor's cache.
+        self._most = max(1, _BYTES_AT_ONCE * len(frames) // max(1, self._bytes))
+        self._bytes = 0
         arrivals, self._arrivals = self._arrivals, []
         received = np.repeat(*np.array(arrivals, np.int64).T)
         start = 0
@@ -161,16 +167,15 @@ class Intake:
 
     def _decode_some(self, frames: list[bytes], received: NDArray[np.int64], start: int) -> int:
         """Decode the frames from `start` on, as far as one step goes; returns how many."""
-        if compiled.kernels() is None:
-            stop = len(frames)
-        else:
+        stop = min(start + self._most, len(frames))
+        if compiled.kernels() is not None:
             scanned = self._scanner.scan(frames, received, start)
             if scanned.frames:
                 self._run = 1
                 self._hand_over(scanned, received[start : start + scanned.frames])
                 return scanned.frames
             # If it refuses many in a row, it is asked less and less often.
-            stop = min(start + self._run, len(frames))
+            stop = min(start + self._run, stop)
             self._run = min(2 * self._run, _LONGEST_RUN)
         self._read(frames[start:stop], received[start:stop])
         return stop - start
@@ -179,10 +184,11 @@ class Intake:
         """Decode frames of any kind."""
         decoded = decode_all(frames)
         if decoded is not None:
-            messages = [message for each in decoded for message in each]
+            messages: list[Any] = list(chain.from_iterable(decoded))
             kinds = set(map(type, messages))
             if kinds <= _DATA_TYPES:
-                self._take(messages, kinds, list(map(len, decoded)), received)
+                lengths = np.fromiter(map(len, decoded), np.int64, len(decoded))
+                self._take(messages, kinds, lengths, received)
                 return
         self._read_singly(frames, received)
 
@@ -203,18 +209,18 @@ class Intake:
 
     def take(self, messages: list[Message[Any]], received_ns: int) -> None:
         """Hand over market data of one frame that was decoded elsewhere."""
-        self._take(messages, set(map(type, messages)), [len(messages)], np.array([received_ns]))
+        kinds, lengths = set(map(type, messages)), np.array([len(messages)])
+        self._take(messages, kinds, lengths, np.array([received_ns]))
 
     def _take(
         self,
         messages: list[Any],
         kinds: set[type[Message[Any]]],
-        lengths: list[int],
+        lengths: NDArray[np.int64],
         received: NDArray[np.int64],
     ) -> None:
-        if 0 in lengths:
-            received = received[np.array(lengths) > 0]
-            lengths = [length for length in lengths if length]
+        if not lengths.all():
+            received, lengths = received[lengths > 0], lengths[lengths > 0]
         if not messages:
             return
         haul = _Messages(messages, kinds, lengths, received, self._lexicon)
@@ -235,12 +241,14 @@ class _Messages:
         self,
         messages: list[Message[Any]],
         kinds: set[type[Message[Any]]],
-        lengths: list[int],
+        lengths: NDArray[np.int64],
         received: NDArray[np.int64],
         lexicon: Lexicon,
     ) -> None:
         self._messages = messages
-        self._received = np.repeat(received, lengths)
+        self._received = received
+        if len(messages) > len(lengths):
+            self._received = np.repeat(received, lengths)
         self._lexicon = lexicon
         self._odd: list[int] = []
         self._rows: dict[str, NDArray[np.intp]] = {}
