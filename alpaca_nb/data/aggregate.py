@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from alpaca_nb.data.amend import VOID
 from alpaca_nb.data.candles import Allowed, Updates, sale_rule
 from alpaca_nb.data.columns import AnyArray
-from alpaca_nb.data.intervals import SECOND_NS, Grid, Times
+from alpaca_nb.data.intervals import Grid, Times
+from alpaca_nb.data.lengths import SECOND_NS
 from alpaca_nb.data.rows import Columns
 
 Floats = NDArray[np.float64]

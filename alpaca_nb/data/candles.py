@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeVar
 
-from alpaca_nb.data.intervals import NEW_YORK, SECOND_NS, midnight_ns
+from alpaca_nb.data.intervals import NEW_YORK, midnight_ns
+from alpaca_nb.data.lengths import SECOND_NS
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.messages import Bar, DailyBar, Trade, UpdatedBar
 

@@ -7,7 +7,6 @@ the two days of a year on which clocks are changed.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,10 +15,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from alpaca_nb.data.lengths import DAY_NS, SECOND_NS, ns_of
 from alpaca_nb.errors import BadInputError
 
-SECOND_NS: Final = 1_000_000_000
-DAY_NS: Final = 86_400 * SECOND_NS
 NEW_YORK: Final = ZoneInfo("America/New_York")
 
 Times = NDArray[np.int64]
@@ -37,15 +35,6 @@ So a calendar says which days are holidays and which end early.
 
 # -- lengths -----------------------------------------------------------------------------
 
-_UNITS: Final = {
-    "s": SECOND_NS, "sec": SECOND_NS, "second": SECOND_NS, "seconds": SECOND_NS,
-    "min": 60 * SECOND_NS, "minute": 60 * SECOND_NS, "minutes": 60 * SECOND_NS,
-    "h": 3_600 * SECOND_NS, "hour": 3_600 * SECOND_NS, "hours": 3_600 * SECOND_NS,
-    "d": DAY_NS, "day": DAY_NS, "days": DAY_NS,
-}  # fmt: skip
-_LENGTH: Final = re.compile(r"\s*(\d+)?\s*([a-z]+)\s*")
-_UNIT_OF_NUMPY: Final = {"s": SECOND_NS, "m": 60 * SECOND_NS, "h": 3_600 * SECOND_NS, "D": DAY_NS}
-
 
 def length_ns(interval: Any, *, what: str = "An interval") -> int:
     """The length of an interval in nanoseconds, from "5s", "65min", "1h", "1d" or a timedelta.
@@ -53,7 +42,7 @@ def length_ns(interval: Any, *, what: str = "An interval") -> int:
     Offsets of pandas are taken, too. Raises BadInputError for anything else, and for what is
     no whole number of seconds from one second to one day.
     """
-    length = _any_length_ns(interval)
+    length = _ns_of_interval(interval)
     if length is None or not SECOND_NS <= length <= DAY_NS or length % SECOND_NS:
         raise BadInputError(
             f"{what} is a whole number of seconds from 1 s to 1 d, such as '5s', '1min', "
@@ -62,18 +51,12 @@ def length_ns(interval: Any, *, what: str = "An interval") -> int:
     return length
 
 
-def _any_length_ns(interval: Any) -> int | None:
-    if isinstance(interval, dt.timedelta):
-        # A Timedelta of pandas is one, too, and has nanoseconds besides.
-        microseconds = interval // dt.timedelta(microseconds=1)
-        return microseconds * 1_000 + int(getattr(interval, "nanoseconds", 0))
-    if isinstance(interval, np.timedelta64):
-        return None if np.isnat(interval) else int(interval.astype("timedelta64[ns]").astype(int))
-    # An offset of pandas is known by the text that stands for it.
-    text = interval if isinstance(interval, str) else getattr(interval, "freqstr", None)
-    found = _LENGTH.fullmatch(text.lower()) if isinstance(text, str) else None
-    unit = _UNITS.get(found[2]) if found else None
-    return None if found is None or unit is None else int(found[1] or 1) * unit
+def _ns_of_interval(interval: Any) -> int | None:
+    # An offset of pandas is known by the text that stands for it, which may be a unit alone.
+    text = getattr(interval, "freqstr", interval)
+    if isinstance(text, str) and text[:1].isalpha():
+        text = f"1{text}"
+    return ns_of(text)
 
 
 # -- days and sessions -------------------------------------------------------------------

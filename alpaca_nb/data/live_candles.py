@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from alpaca_nb.data.aggregate import SaleFlags, due_times, keys_of, parts_of
 from alpaca_nb.data.candle_table import LONG_AGO, Candles, CandleTable
 from alpaca_nb.data.columns import Snapshot
-from alpaca_nb.data.intervals import SECOND_NS, Grid, Hours, Session, Times, usual_hours
+from alpaca_nb.data.intervals import Grid, Hours, Session, Times, usual_hours
+from alpaca_nb.data.lengths import SECOND_NS
 from alpaca_nb.data.rows import TRADES, columns_in
 from alpaca_nb.errors import BadInputError
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_nb.data.intervals import DAY_NS, SECOND_NS, Grid, length_ns, usual_hours
+from alpaca_nb.data.intervals import Grid, length_ns, usual_hours
+from alpaca_nb.data.lengths import DAY_NS, SECOND_NS
 from alpaca_nb.errors import BadInputError
 from alpaca_nb.wire.codec import format_time, time_ns
 
@@ -38,8 +39,8 @@ def right_of(moment: str, interval: Any, **options: Any) -> str:
 @pytest.mark.parametrize(
     ("interval", "seconds"),
     [
-        ("1s", 1), ("5s", 5), ("s", 1), ("30 seconds", 30), ("1min", 60), ("65min", 3_900),
-        ("1h", 3_600), ("1H", 3_600), ("1d", 86_400), ("D", 86_400), ("24h", 86_400),
+        ("1s", 1), ("5s", 5), ("s", 1), ("30 seconds", 30), ("1min", 60), ("5m", 300),
+        ("65min", 3_900), ("1.5min", 90), ("1h", 3_600), ("1H", 3_600), ("1d", 86_400), ("D", 86_400), ("24h", 86_400),
         (dt.timedelta(minutes=2), 120), (pd.Timedelta("90s"), 90), (np.timedelta64(5, "m"), 300),
         (pd.offsets.Minute(5), 300), (pd.offsets.Hour(1), 3_600), (pd.offsets.Day(1), 86_400),
         (pd.offsets.Second(15), 15),
@@ -53,11 +54,12 @@ def test_lengths(interval: Any, seconds: int) -> None:
 @pytest.mark.parametrize(
     "interval",
     [
-        "0s", "0min", "25h", "2d", "500ms", "1.5s", "-1min", "1m", "1ME", "", "min5", "1 fortnight",
+        "0s", "0min", "25h", "2d", "500ms", "1.5s", "-1min", "1M", "1ME", "", "min5", "1 fortnight",
         0, 60, 1.5, True, None, [], dt.timedelta(0), dt.timedelta(seconds=-5),
         dt.timedelta(milliseconds=1_500), dt.timedelta(days=1, seconds=1), dt.timedelta.max,
         pd.Timedelta("1s") + pd.Timedelta("1ns"), pd.NaT, np.timedelta64("NaT"),
         pd.offsets.MonthEnd(1), pd.offsets.Milli(5), "9" * 30 + "s", np.nan,
+        np.timedelta64(2**62, "D"),
     ],
 )  # fmt: skip
 def test_what_is_no_length(interval: Any) -> None:

@@ -81,7 +81,8 @@ def test_lengths(keep: Any, seconds: float | None) -> None:
     "keep",
     [
         0, -1, "0h", "", "1", "h", "an hour", "-1h", "1h30", "1 month", True, [1], b"1h",
-        float("nan"), float("inf"), -0.5, 1e300, "9e9d", "9" * 400 + "d",
+        float("nan"), float("inf"), -0.5, 1e300, 10**400, 1j, np.complex128(1), "1M",
+        "9e9d", "9" * 400 + "d",
         dt.timedelta(0), dt.timedelta(hours=-1), np.timedelta64("NaT"), np.timedelta64(1, "Y"),
         pd.NaT,
     ],
