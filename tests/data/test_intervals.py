@@ -40,7 +40,8 @@ def right_of(moment: str, interval: Any, **options: Any) -> str:
     ("interval", "seconds"),
     [
         ("1s", 1), ("5s", 5), ("s", 1), ("30 seconds", 30), ("1min", 60), ("5m", 300),
-        ("65min", 3_900), ("1.5min", 90), ("1h", 3_600), ("1H", 3_600), ("1d", 86_400), ("D", 86_400), ("24h", 86_400),
+        ("65min", 3_900), ("1.5min", 90), ("1h", 3_600), ("1H", 3_600),
+        ("1d", 86_400), ("D", 86_400), ("24h", 86_400),
         (dt.timedelta(minutes=2), 120), (pd.Timedelta("90s"), 90), (np.timedelta64(5, "m"), 300),
         (pd.offsets.Minute(5), 300), (pd.offsets.Hour(1), 3_600), (pd.offsets.Day(1), 86_400),
         (pd.offsets.Second(15), 15),
