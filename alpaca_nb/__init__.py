@@ -32,6 +32,7 @@ from alpaca_nb.errors import (
 )
 
 if TYPE_CHECKING:
+    from alpaca_nb.data import measures
     from alpaca_nb.data.frame import LiveFrame
     from alpaca_nb.data.gaps import Gap
     from alpaca_nb.data.status import StreamStatus
@@ -74,6 +75,7 @@ __all__ = [
     "UnknownChannelError",
     "UnknownFeedError",
     "load_ipython_extension",
+    "measures",
     "session",
     "unload_ipython_extension",
 ]
@@ -92,6 +94,7 @@ _LAZY = {
     "TradeData": "alpaca_nb.feed.models",
     "session": "alpaca_nb.notebook.session",
 }
+_LAZY_MODULES = {"measures": "alpaca_nb.data.measures"}
 
 # A library writes no log unless its user asks for one; a thread's line would land in
 # whichever cell is running.
@@ -99,11 +102,11 @@ logging.getLogger("alpaca_nb").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    home = _LAZY.get(name)
+    home = _LAZY.get(name) or _LAZY_MODULES.get(name)
     if home is None:
         raise AttributeError(f"module 'alpaca_nb' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
+    module = importlib.import_module(home)
+    value = globals()[name] = getattr(module, name) if name in _LAZY else module
     if home.startswith(("alpaca_nb.data", "alpaca_nb.feed")):
         _teach_frames()
     return value

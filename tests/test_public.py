@@ -40,6 +40,7 @@ PUBLIC = [
     "UnknownChannelError",
     "UnknownFeedError",
     "load_ipython_extension",
+    "measures",
     "session",
     "unload_ipython_extension",
 ]
@@ -54,6 +55,19 @@ def test_every_public_name_is_there_and_explains_itself() -> None:
     """A public name can be imported and has a docstring."""
     for name in PUBLIC:
         assert inspect.getdoc(getattr(alpaca_nb, name)), name
+
+
+def test_measures_are_those_of_the_data() -> None:
+    """`alpaca_nb.measures` is the module of measures, and tells what it has."""
+    from alpaca_nb import measures
+
+    assert measures.__name__ == "alpaca_nb.data.measures"
+    assert {
+        "spread", "mid", "spread_bps", "imbalance", "microprice", "RollingVwap", "RunningVwap",
+        "rolling_vwap", "running_vwap", "TradeSigns", "trade_signs",
+    } == set(measures.__all__)  # fmt: skip
+    for name in measures.__all__:
+        assert inspect.getdoc(getattr(measures, name)), name
 
 
 def test_the_version_is_told_once() -> None:

@@ -25,6 +25,20 @@ from alpaca_nb.errors import BadInputError
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = [
+    "spread",
+    "mid",
+    "spread_bps",
+    "imbalance",
+    "microprice",
+    "RollingVwap",
+    "RunningVwap",
+    "rolling_vwap",
+    "running_vwap",
+    "TradeSigns",
+    "trade_signs",
+]
+
 Floats = NDArray[np.float64]
 Signs = NDArray[np.int8]
 
