@@ -54,20 +54,25 @@ def test_magics_that_are_named_exist(path: Path) -> None:
     assert set(re.findall(r"%(alpaca_\w+)", path.read_text())) <= magics
 
 
-def test_what_the_readme_does_with_a_frame_works() -> None:
-    """The README's first Python block runs on a frame that is fed by the simulator."""
-    block = next(blocks(ROOT / "README.md", "python"))
+def test_what_the_readme_does_with_frames_works() -> None:
+    """The README's example runs, line by line, on frames that are fed by the simulator."""
+    of_quotes, of_trades, *_ = blocks(ROOT / "README.md", "python")
     with LocalSimulator(speed=0) as simulator:
         stream = alpaca_nb.StreamClient(
             "iex", api_key="any", api_secret="any", url=f"{simulator.url}/v2/iex"
         )
         quotes = stream.frame("quotes", ["AAPL", "MSFT"])
+        trades = stream.frame("trades", ["AAPL"], keep="1h")
+        names = {"quotes": quotes, "trades": trades}
         try:
             stream.connect()
-            exec(compile(block, "README.md", "exec"), {"quotes": quotes})
+            trades.wait(100)
+            for block in (of_quotes, of_trades):
+                exec(compile(block, "README.md", "exec"), names)
         finally:
             stream.disconnect()
-    assert len(quotes) >= 5000
+    assert len(quotes) >= 300
+    assert len(names["candles"]) >= 1
 
 
 def test_the_stages_are_described() -> None:
