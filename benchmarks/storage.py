@@ -229,7 +229,10 @@ def snapshots(*, small: bool) -> Table:
         "frame.df": lambda: frame.df,
         "frame.since(the last 1,000)": lambda: frame.since(newest),
         "frame.latest": lambda: frame.latest,
-        'frame, rows of one symbol of 100: df[df["symbol"] == ...]': lambda: _one_of(frame.df),
+        "frame.symbol(one of 100)": lambda: frame.symbol(ONE),
+        "frame.to_arrow()": frame.to_arrow,
+        "frame.to_polars()": frame.to_polars,
+        'pandas, the same symbol: df[df["symbol"] == ...]': lambda: _one_of(frame.df),
         "floor: the columns as numpy arrays": lambda: _arrays(frame),
         "pyarrow Table.to_pandas()": arrow.to_pandas,
         "polars DataFrame.to_pandas()": polars.to_pandas,
@@ -249,8 +252,11 @@ def snapshots(*, small: bool) -> Table:
     return table
 
 
+ONE = "S07"
+
+
 def _one_of(df: pd.DataFrame) -> pd.DataFrame:
-    return df[df["symbol"] == "S07"]
+    return df[df["symbol"] == ONE]
 
 
 def _arrays(frame: LiveFrame) -> list[Any]:
