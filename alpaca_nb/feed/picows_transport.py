@@ -17,7 +17,7 @@ from python_socks import ProxyError
 
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.feed import transport as seam
-from alpaca_nb.feed.delivery import Delivery, keep_alive
+from alpaca_nb.feed.transport_common import Delivery, keep_alive
 
 _BUFFER_BYTES = 1 << 20
 """As much as is read at once, for the reason that `websockets_transport` gives."""

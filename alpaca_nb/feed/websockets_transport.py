@@ -27,8 +27,8 @@ from websockets.protocol import OPEN, Event
 
 from alpaca_nb.errors import AlpacaError
 from alpaca_nb.feed import transport as seam
-from alpaca_nb.feed.delivery import Delivery, keep_alive
 from alpaca_nb.feed.framing import frame_length, is_wrong, take_frames
+from alpaca_nb.feed.transport_common import Delivery, keep_alive
 
 _BUFFER_BYTES = 1 << 20
 """As much as is read at once.

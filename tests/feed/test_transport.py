@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from alpaca_nb.errors import BadInputError, ConnectError
-from alpaca_nb.feed import delivery
+from alpaca_nb.feed import transport_common
 from alpaca_nb.feed.transport import (
     Closed,
     check_url,
@@ -570,8 +570,8 @@ async def test_close_during_a_pause() -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ping every few hundredths of a second instead of seconds."""
-    monkeypatch.setitem(delivery.keep_alive.__kwdefaults__, "interval_s", 0.03)
-    monkeypatch.setitem(delivery.keep_alive.__kwdefaults__, "timeout_s", 0.06)
+    monkeypatch.setitem(transport_common.keep_alive.__kwdefaults__, "interval_s", 0.03)
+    monkeypatch.setitem(transport_common.keep_alive.__kwdefaults__, "timeout_s", 0.06)
 
 
 @both

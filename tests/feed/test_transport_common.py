@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alpaca_nb.feed.delivery import Delivery, keep_alive
+from alpaca_nb.feed.transport_common import Delivery, keep_alive
 
 
 class FakePeer:
