@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from alpaca_nb.clock import SYSTEM_CLOCK, Clock
 from alpaca_nb.data.amend import Notice, notice_of
-from alpaca_nb.data.batch import Batch, Lexicon, join, layout_of
+from alpaca_nb.data.batch import Batch, Lexicon, layout_of
 from alpaca_nb.data.columns import (
     AnyArray,
     Change,
@@ -33,7 +33,7 @@ from alpaca_nb.data.index import SymbolIndex, check_symbol
 from alpaca_nb.data.intervals import Hours, usual_hours
 from alpaca_nb.data.latest import LatestRows, Update
 from alpaca_nb.data.merge import places
-from alpaca_nb.data.readers import BatchReader, MessageReader
+from alpaca_nb.data.readers import BatchReader, MessageReader, joined
 from alpaca_nb.data.retention import Keep, keep_ns
 from alpaca_nb.data.rules import Arrays, BarRules, Known, Plan, TradeRules, rules_of
 from alpaca_nb.data.status import GapCounts, StreamStatus
@@ -111,6 +111,9 @@ class _Staged(Struct, gc=False):
     """When messages came; a batch says it itself."""
     origin: Origin
     lexicon: Lexicon | None = None
+    start: int = 0
+    stop: int = 0
+    """Which rows of a batch: from, and up to (not included)."""
 
 
 _KIND: Final = attrgetter("origin", "lexicon")
@@ -257,22 +260,27 @@ class LiveFrame:
         if self._waiting:
             self._wake()
 
-    def take(self, batch: Batch, *, origin: Origin = "live") -> None:
-        """Append a batch of this frame's channel. For the same thread as `extend`.
+    def take(
+        self, batch: Batch, *, origin: Origin = "live", start: int = 0, stop: int | None = None
+    ) -> None:
+        """Append rows of a batch of this frame's channel. For the same thread as `extend`.
 
-        What it is made of must not change until its rows are written. Does nothing on a
-        closed frame.
+        All of them, or those from `start` up to `stop` (not included). What the batch is made
+        of must not change until its rows are written. Does nothing on a closed frame.
         """
         if batch.layout is not self._layout:
             raise BadInputError(
                 f"A frame of {self.channel} takes batches of {self.channel}, "
                 f"not of {batch.layout.channel}."
             )
-        if self._closed or not len(batch):
+        if stop is None:
+            stop = len(batch)
+        if self._closed or stop <= start:
             return
-        self._staged.append(_Staged(self._offered, batch, 0, origin, batch.lexicon))
-        self._offered += len(batch)
-        if self._offered - self._consumed >= _WRITE_ROWS_AT:
+        offset = self._offered
+        self._staged.append(_Staged(offset, batch, 0, origin, batch.lexicon, start, stop))
+        self._offered = offset = offset + stop - start
+        if offset - self._consumed >= _WRITE_ROWS_AT:
             self._write_staged()
         if self._waiting:
             self._wake()
@@ -658,7 +666,7 @@ class LiveFrame:
     def _columns_of(self, staged: Sequence[_Staged], origin: Origin) -> tuple[Arrays, int]:
         """All columns of what is staged, and how many messages that was."""
         if staged[0].lexicon is not None:
-            batch = join([each.content for each in staged])
+            batch = joined([(each.content, each.start, each.stop) for each in staged])
             arrays = self._batches.read(batch, self._store)
             return self._with_extra(arrays, batch.received, origin), len(batch)
         messages = [message for each in staged for message in each.content]

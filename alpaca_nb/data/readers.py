@@ -95,6 +95,20 @@ class BatchReader:
         return codes
 
 
+def joined(pieces: Sequence[tuple[Batch, int, int]]) -> Batch:
+    """Rows of batches of one channel and lexicon, one behind the other: from, and up to."""
+    first, start, stop = pieces[0]
+    if len(pieces) == 1:
+        return first if stop - start == len(first) else first.piece(start, stop)
+    return Batch(
+        first.layout,
+        first.lexicon,
+        np.concatenate([batch.numbers[:, start:stop] for batch, start, stop in pieces], axis=1),
+        np.concatenate([batch.prices[:, start:stop] for batch, start, stop in pieces], axis=1),
+        np.concatenate([batch.codes[:, start:stop] for batch, start, stop in pieces], axis=1),
+    )
+
+
 def _longer(known: AnyArray | None, texts: int) -> AnyArray:
     """The same codes, with room for those of some more texts."""
     if known is None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alpaca_nb.data.batch import Batch
 from alpaca_nb.data.status import SourceOrigin
 from alpaca_nb.feed.intake import Haul
+from alpaca_nb.feed.parties import Cut, Rows
 from alpaca_nb.feed.routes import Route, Routes
 from alpaca_nb.wire.messages import Message
 
@@ -26,15 +26,10 @@ def distribute(haul: Haul, routes: Routes, origin: SourceOrigin) -> None:
         table = routes.tables.get(batch.layout.message)
         if table is None:
             continue  # late data of something just unsubscribed, or sent unasked
-        order = _Order(batch)
-        for share in table.share(batch):
-            for route in share.routes:
-                if route.take is not None:
-                    route.take(share.batch, origin)
-                else:
-                    order.add(route, share.rows)
-        if order.rows_of:
-            orders.append(order)
+        shares = table.share(batch)
+        _hand_columns(batch, shares.columns, origin)
+        if shares.messages:
+            orders.append(_Order(batch, shares.messages))
     for order, first, last in _runs(haul, orders):
         order.hand_out(first, last, origin)
 
@@ -53,18 +48,29 @@ def distribute_odd(
             route.deliver([message], received_ns, origin)
 
 
+def _hand_columns(batch: Batch, cut: Cut[Route], origin: SourceOrigin) -> None:
+    for route in cut.whole:
+        if route.take is not None:
+            route.take(batch, origin=origin)
+    if cut.pieces:
+        by_party = batch.take(cut.rows)
+        for route, start, stop in cut.pieces:
+            if route.take is not None:
+                route.take(by_party, origin=origin, start=start, stop=stop)
+    for route, rows in cut.picks:
+        if route.take is not None:
+            route.take(batch.take(rows), origin=origin)
+
+
 class _Order:
     """The rows of a batch that are wanted as messages, and by whom."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, rows_of: dict[Route, Rows]) -> None:
         self.batch = batch
-        self.rows_of: dict[Route, NDArray[np.intp]] = {}
+        self.rows_of = rows_of
         self.rows = np.empty(0, np.intp)
         """All that somebody wants, in ascending order."""
         self._messages: list[Message[Any]] = []
-
-    def add(self, route: Route, rows: NDArray[np.intp] | None) -> None:
-        self.rows_of[route] = np.arange(len(self.batch)) if rows is None else rows
 
     def make(self, haul: Haul) -> None:
         """Make the messages, each once."""

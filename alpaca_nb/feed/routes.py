@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from alpaca_nb.data.frame import LiveFrame
 from alpaca_nb.data.gaps import Gap
 from alpaca_nb.data.status import SourceOrigin
 from alpaca_nb.feed.freshness import Pulse
+from alpaca_nb.feed.parties import Cut, Parties, Rows
 from alpaca_nb.feed.seams import Seams
 from alpaca_nb.wire.endpoints import Endpoint
 from alpaca_nb.wire.messages import CHANNELS, Channel, Message
@@ -22,8 +23,16 @@ Deliver = Callable[[list[Message[Any]], int, SourceOrigin], None]
 """Takes messages of one channel, their arrival (ns, UTC) and their origin; called on the
 stream's loop, so it only puts them aside."""
 
-Take = Callable[[Batch, SourceOrigin], None]
-"""The same for messages as columns."""
+
+class Take(Protocol):
+    """The same for messages as columns: the rows `start` to `stop` of a batch, None for its end."""
+
+    def __call__(
+        self, batch: Batch, *, origin: SourceOrigin, start: int = 0, stop: int | None = None
+    ) -> None:
+        """Put them aside."""
+        ...
+
 
 MakePulse = Callable[[str, str], Pulse]
 """Makes the pulse of a (channel, symbol)."""
@@ -64,9 +73,6 @@ def routes_into(
     def extend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
         frame.extend(messages, received_ns=received_ns, origin=origin)
 
-    def take(batch: Batch, origin: SourceOrigin) -> None:
-        frame.take(batch, origin=origin)
-
     def amend(messages: list[Message[Any]], received_ns: int, origin: SourceOrigin) -> None:
         frame.amend(messages, received_ns=received_ns)
 
@@ -78,7 +84,14 @@ def routes_into(
     channel, symbols = CHANNELS[frame.channel], frame.symbols
     amending = [CHANNELS[name] for name in _AMENDED_BY.get(frame.channel, ())]
     return [
-        Route(channel, extend, dict.fromkeys(symbols), frame, Seams(channel.name, put_gaps), take),
+        Route(
+            channel,
+            extend,
+            dict.fromkeys(symbols),
+            frame,
+            Seams(channel.name, put_gaps),
+            frame.take,
+        ),
         *(
             Route(each, amend, dict.fromkeys(symbols))
             for each in amending
@@ -96,18 +109,13 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """What some consumers get of a batch."""
+class Shares:
+    """Who gets what of a batch."""
 
-    routes: Sequence[Route]
-    batch: Batch
-    rows: NDArray[np.intp] | None
-    """Which rows of the whole these are; None: all of them."""
-
-
-_UNKNOWN: Final = -1
-_MOST_PARTIES: Final = 4096
-"""Sets of consumers that are remembered; more are only left from changes long ago."""
+    columns: Cut[Route]
+    """Those who take columns."""
+    messages: dict[Route, Rows]
+    """Those who take messages, and of which rows."""
 
 
 class Table:
@@ -123,11 +131,9 @@ class Table:
         self._lexicon = lexicon
         self.slots: dict[str, Slot] = {}
         self.for_all: list[Route] = []
-        # Which party each symbol's messages go to, looked up when the first one comes. A
-        # party is a set of routes; party 0 is nobody.
-        self._party = np.empty(0, np.int32)
-        self._parties: list[tuple[Route, ...]] = [()]
-        self._number_of: dict[tuple[Route, ...], int] = {(): 0}
+        # Two kinds, so that whoever wants messages of some rows cuts nobody's columns.
+        self._takers = Parties(lambda code: self._wanted_by(code, columns=True))
+        self._hearers = Parties(lambda code: self._wanted_by(code, columns=False))
         self._counts = np.empty(0, np.int64)
         self._last = np.empty(0, np.int64)
         self._received = np.empty(0, np.int64)
@@ -148,35 +154,17 @@ class Table:
                 slot.pulse.received_ns = int(self._received[code])
                 slot.pulse.count = count
 
-    def share(self, batch: Batch) -> Iterator[Share]:
-        """Note what has come, and cut it into what goes to whom; rows stay in order."""
-        parties = self._parties_of(batch)
+    def share(self, batch: Batch) -> Shares:
+        """Note what has come, and say who gets what of it; rows stay in order."""
+        takers, hearers = self._takers.of(batch.symbols), self._hearers.of(batch.symbols)
         self._note(batch)
-        first = int(parties[0])
-        if (parties != first).any():
-            yield from self._cut(batch, parties)
-        elif first:
-            yield Share(self._parties[first], batch, None)
+        return Shares(self._takers.cut(takers), self._heard(hearers))
 
     def note_odd(self, symbol: str, received_ns: int) -> None:
         """Note what has come of a symbol without columns."""
         code = self._code(symbol)
         self._received[code] = received_ns
         self._counts[code] += 1
-
-    def _parties_of(self, batch: Batch) -> NDArray[np.int32]:
-        if len(self._parties) > _MOST_PARTIES:
-            self._parties, self._number_of = [()], {(): 0}
-            self._party.fill(_UNKNOWN)
-        if len(self._party) < len(self._lexicon):
-            self._make_room()
-        parties = self._party[batch.symbols]
-        if parties.min(initial=0) == _UNKNOWN:
-            unknown = np.unique(batch.symbols[parties == _UNKNOWN])
-            for code in unknown.tolist():
-                self._party[code] = self._find_party(self._lexicon.texts[code])
-            parties = self._party[batch.symbols]
-        return parties
 
     def _note(self, batch: Batch) -> None:
         symbols = batch.symbols
@@ -185,26 +173,6 @@ class Table:
         self._received[symbols] = batch.received
         # Last, so that whoever sees the count finds the others as new at least.
         np.add.at(self._counts, symbols, 1)
-
-    def _cut(self, batch: Batch, parties: NDArray[np.int32]) -> Iterator[Share]:
-        order = parties.astype(np.int16).argsort(kind="stable")
-        sorted_parties = parties[order]
-        starts = np.flatnonzero(np.diff(sorted_parties, prepend=-1)).tolist()
-        present = sorted_parties[starts].tolist()
-        stops = [*starts[1:], len(order)]
-        member_of: dict[Route, list[int]] = {}
-        for party in present:
-            for route in self._parties[party]:
-                member_of.setdefault(route, []).append(party)
-        whole = batch.take(order)
-        for party, start, stop in zip(present, starts, stops, strict=True):
-            alone = [route for route in self._parties[party] if len(member_of[route]) == 1]
-            if alone:
-                yield Share(alone, whole.piece(start, stop), order[start:stop])
-        for route, its in member_of.items():
-            if len(its) > 1:
-                rows = np.flatnonzero(np.isin(parties, its))
-                yield Share([route], batch.take(rows), rows)
 
     def slot(self, symbol: str) -> Slot | None:
         """Who gets messages of this symbol; None when nobody does.
@@ -221,11 +189,11 @@ class Table:
         for symbol in symbols:
             if symbol == "*":
                 self.for_all.append(route)
-                self._party.fill(_UNKNOWN)
+                self._forget_all()
                 reached = list(self.slots.values())
             else:
                 reached = [self.slots.get(symbol) or self._make(symbol)]
-                self._party[self._code(symbol)] = _UNKNOWN
+                self._forget(symbol)
             for slot in reached:
                 if route not in slot.routes:
                     slot.routes.append(route)
@@ -235,7 +203,7 @@ class Table:
         for symbol in symbols:
             if symbol == "*":
                 self.for_all = [each for each in self.for_all if each is not route]
-                self._party.fill(_UNKNOWN)
+                self._forget_all()
                 for each in list(self.slots):
                     if each not in kept:
                         self._leave(each, route)
@@ -256,17 +224,34 @@ class Table:
         if slot is None:
             return
         slot.routes = [each for each in slot.routes if each is not route]
-        self._party[self._code(symbol)] = _UNKNOWN
+        self._forget(symbol)
         if not slot.routes:
             del self.slots[symbol]
 
-    def _find_party(self, symbol: str) -> int:
-        slot = self.slot(symbol)
-        routes = tuple(slot.routes) if slot is not None else ()
-        number = self._number_of.setdefault(routes, len(self._parties))
-        if number == len(self._parties):
-            self._parties.append(routes)
-        return number
+    def _wanted_by(self, code: int, *, columns: bool) -> list[Route]:
+        slot = self.slot(self._lexicon.texts[code])
+        routes = slot.routes if slot is not None else []
+        return [route for route in routes if (route.take is not None) == columns]
+
+    def _heard(self, parties: NDArray[np.int32]) -> dict[Route, Rows]:
+        some = np.flatnonzero(parties)
+        if not len(some):
+            return {}
+        cut = self._hearers.cut(parties[some])
+        heard = dict.fromkeys(cut.whole, some)
+        heard.update((route, some[cut.rows[start:stop]]) for route, start, stop in cut.pieces)
+        heard.update((route, some[rows]) for route, rows in cut.picks)
+        return heard
+
+    def _forget(self, symbol: str) -> None:
+        """Find out anew who wants a symbol."""
+        code = self._code(symbol)
+        self._takers.forget(code)
+        self._hearers.forget(code)
+
+    def _forget_all(self) -> None:
+        self._takers.forget_all()
+        self._hearers.forget_all()
 
     def _code(self, symbol: str) -> int:
         code = self._lexicon.code(symbol)
@@ -276,7 +261,6 @@ class Table:
 
     def _make_room(self) -> None:
         more = max(2 * len(self._lexicon), 64) - len(self._counts)
-        self._party = np.append(self._party, np.full(more, _UNKNOWN, np.int32))
         self._last = np.append(self._last, np.full(more, _NO_TIME))
         self._received = np.append(self._received, np.zeros(more, np.int64))
         self._settled = np.append(self._settled, np.zeros(more, np.int64))

@@ -72,10 +72,10 @@ class Market:
         return route
 
     def frame(self, name: str, channel: str, *symbols: str) -> Route:
-        def take(batch: Batch, origin: object) -> None:
+        def take(batch: Batch, *, origin: object, start: int = 0, stop: int | None = None) -> None:
             rows = self.columns.setdefault(name, [])
-            texts = [self.lexicon.texts[code] for code in batch.symbols.tolist()]
-            rows += zip(texts, batch.times.tolist(), strict=True)
+            texts = [self.lexicon.texts[code] for code in batch.symbols[start:stop].tolist()]
+            rows += zip(texts, batch.times[start:stop].tolist(), strict=True)
 
         def count(messages: Sequence[Message[Any]], received_ns: int, origin: object) -> None:
             self.log.append((name, [message.timestamp for message in messages]))
@@ -112,7 +112,7 @@ def test_all_of_a_batch_is_handed_over_uncut(market: Market) -> None:
     """Where one consumer wants everything, nothing is copied."""
     taken: list[Batch] = []
     route = Route(
-        find_channel("quotes"), lambda *_: None, take=lambda batch, _: taken.append(batch)
+        find_channel("quotes"), lambda *_: None, take=lambda batch, **_: taken.append(batch)
     )
     market.routes.add(route, ["*"])
     haul = market.bring(quote("A", 0), quote("B", 1))
@@ -231,5 +231,5 @@ def test_parties_of_long_ago_are_forgotten(market: Market) -> None:
         market.routes.drop(other, ["A"])
     assert len(market.columns["one"]) == 10_000
     table = market.routes.tables[Quote]
-    assert len(table._parties) < 5_000
+    assert len(table._hearers) < 5_000
     assert market.routes.symbols_of(route) == {"A"}
