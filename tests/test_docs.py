@@ -66,7 +66,6 @@ def test_what_the_readme_does_with_frames_works() -> None:
         names = {"quotes": quotes, "trades": trades}
         try:
             stream.connect()
-            trades.wait(100)
             for block in (of_quotes, of_trades):
                 exec(compile(block, "README.md", "exec"), names)
         finally:
