@@ -2,7 +2,7 @@
 
 A frame that has come is only put aside. What waits is decoded together: a call of the
 compiled decoder, and each step of numpy, costs microseconds, whether it is for one message or
-for a thousand. Nothing waits for longer than `WAIT_S`, nothing waits when little comes, and
+for a thousand. Nothing waits for longer than `wait_s`, nothing waits when little comes, and
 whoever wants to know all (a change of the routes, the end of the connection, somebody who
 reads a frame) has it decoded first. The order of things stays what it was: an answer of the
 server is handed over between what came before it and after it.
@@ -27,6 +27,8 @@ from alpaca_nb.wire.messages import CHANNEL_OF, Message, Quote, Trade
 
 WAIT_S: Final = 0.005
 """How long a frame waits to be decoded with others, at the longest."""
+PATIENT_S: Final = 0.025
+"""The same where nobody listens, and all who want something ask for it."""
 _BYTES_AT_ONCE: Final = 131_072
 """So much is decoded without waiting for more: several hundred messages at least."""
 _BYTES_COMPILED: Final = 262_144
@@ -94,7 +96,8 @@ class Intake:
         self._lexicon = lexicon
         self._consumer = consumer
         self._now_ns = now_ns
-        self._wait_s = wait_s
+        self.wait_s = wait_s
+        """How long a frame waits for others, at the longest."""
         self._scanner = Scanner(lexicon)
         self._broken = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -130,10 +133,10 @@ class Intake:
         self._frames += frames
         loop = self._loop or self._find_loop()
         enough = _BYTES_AT_ONCE if compiled.kernels() is None else _BYTES_COMPILED
-        if self._bytes >= enough or loop.time() - self._flushed_s >= self._wait_s:
+        if self._bytes >= enough or loop.time() - self._flushed_s >= self.wait_s:
             self.flush()
         elif self._timer is None:
-            self._timer = loop.call_at(self._flushed_s + self._wait_s, self.flush)
+            self._timer = loop.call_at(self._flushed_s + self.wait_s, self.flush)
 
     def flush(self) -> None:
         """Decode all that waits, and hand it over."""

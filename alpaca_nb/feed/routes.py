@@ -56,6 +56,8 @@ class Route:
     """Where its losses are noted; None for what only accompanies another route."""
     take: Take | None = None
     """Takes columns, so that no messages need be made for it but those that are no columns."""
+    eager: bool = True
+    """Whether it wants what comes at once; a frame has it decoded when somebody reads it."""
 
 
 _AMENDED_BY = {"trades": ("corrections", "cancel_errors"), "bars": ("updated_bars",)}
@@ -91,9 +93,10 @@ def routes_into(
             frame,
             Seams(channel.name, put_gaps),
             frame.take,
+            eager=False,
         ),
         *(
-            Route(each, amend, dict.fromkeys(symbols))
+            Route(each, amend, dict.fromkeys(symbols), eager=False)
             for each in amending
             if each in endpoint.channels
         ),

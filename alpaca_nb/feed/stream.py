@@ -39,7 +39,7 @@ from alpaca_nb.feed.coverage import Coverage
 from alpaca_nb.feed.distribution import distribute, distribute_odd
 from alpaca_nb.feed.exchange import ExchangeTime
 from alpaca_nb.feed.freshness import Pulse
-from alpaca_nb.feed.intake import WAIT_S, Haul, Intake
+from alpaca_nb.feed.intake import PATIENT_S, WAIT_S, Haul, Intake
 from alpaca_nb.feed.meter import Meter
 from alpaca_nb.feed.output import OutputLog
 from alpaca_nb.feed.repair import SETTLE_S, Repair
@@ -127,7 +127,7 @@ class Stream:
         uniform: Callable[[float, float], float] = random.uniform,
         settle_s: float = SETTLE_S,
         sweep_s: float = SWEEP_S,
-        wait_s: float = WAIT_S,
+        wait_s: float | None = None,
     ) -> None:
         # First what a repr shows: a traceback of an error in here may ask for it.
         self.endpoint = endpoint
@@ -151,11 +151,12 @@ class Stream:
         self.trading = TradingBook()
         """Halts and price bands of the symbols that frames have."""
         lexicon = Lexicon()
-        self._intake = Intake(lexicon, self, clock.now_ns, wait_s=wait_s)
+        self._intake = Intake(lexicon, self, clock.now_ns)
+        self._wait_s = wait_s
         self._routes = Routes(self._make_pulse, lexicon)
         self._accompanied: Counter[str] = Counter()
         self._trading_routes = [
-            Route(channel, self.trading.take)
+            Route(channel, self.trading.take, eager=False)
             for channel in endpoint.channels
             if channel.name in _TRADING_CHANNELS
         ]
@@ -208,6 +209,7 @@ class Stream:
         self._unreadable = 0
         self.errors: deque[AlpacaError] = deque(maxlen=100)
         """What went wrong lately, oldest first; refused subscriptions too."""
+        self._set_patience()
 
     def __repr__(self) -> str:
         return f"Stream({self.endpoint.feed} at {display_url(self.url)}, {self._state})"
@@ -746,6 +748,7 @@ class Stream:
             added = [symbol for symbol, wanted in wishes.items() if wanted]
             dropped = [symbol for symbol, wanted in wishes.items() if not wanted]
             self._change(route, added, dropped)
+        self._set_patience()
 
     def _change(self, route: Route, added: list[str], dropped: list[str]) -> None:
         is_new = not self._routes.symbols_of(route)
@@ -771,7 +774,15 @@ class Stream:
             self._unwant(route, symbols)
         else:
             self._drop(route, symbols)
+        self._set_patience()
         self._flush()
+
+    def _set_patience(self) -> None:
+        if self._wait_s is None:
+            eager = any(route.eager for route in self._routes)
+            self._intake.wait_s = WAIT_S if eager else PATIENT_S
+        else:
+            self._intake.wait_s = self._wait_s
 
     def _drop(self, route: Route, symbols: list[str]) -> None:
         gone = self._routes.drop(route, symbols)

@@ -148,8 +148,8 @@ def make_stream(server: FakeServer, clock: ManualClock) -> Callable[..., Stream]
             connect=server.connect,
             clock=clock,
             uniform=lambda low, high: high,
-            wait_s=0.0,  # a manual clock does not know the time of the loop
-            **options,
+            # A manual clock does not know the time of the loop.
+            **{"wait_s": 0.0, **options},
         )
 
     return make

@@ -746,3 +746,17 @@ async def test_a_wrong_clock_bounds_no_loss(
     (gap,) = frame.gaps.itertuples()
     assert (gap.start.value, gap.end.value) == (last_ns, last_ns + 10**9)
     await stream.stop()
+
+
+async def test_where_nobody_listens_frames_may_wait(make_stream: Callable[..., Stream]) -> None:
+    """A frame is asked before it is read; a handler waits for nothing but a moment."""
+    stream = make_stream(wait_s=None)
+    frame = LiveFrame("trades", "AAPL")
+    for route in routes_into(frame, ENDPOINTS["iex"]):
+        stream.add(route)
+    patient_s = stream._intake.wait_s
+    handler = Sink("quotes", "AAPL")
+    stream.add(handler.route)
+    assert stream._intake.wait_s < patient_s
+    stream.remove(handler.route)
+    assert stream._intake.wait_s == patient_s
