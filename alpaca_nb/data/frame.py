@@ -53,6 +53,8 @@ _WRITE_MESSAGES_AT: Final = 1_000
 _WRITE_ROWS_AT: Final = 4_000
 """Messages, and rows of batches, that are staged before they are written: more would leave
 the processor's cache, fewer would cost more per row."""
+_WRITE_PIECES_AT: Final = 512
+"""The same of batches, or parts of them: where each has a row or two, itself is most of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +282,7 @@ class LiveFrame:
         offset = self._offered
         self._staged.append(_Staged(offset, batch, 0, origin, batch.lexicon, start, stop))
         self._offered = offset = offset + stop - start
-        if offset - self._consumed >= _WRITE_ROWS_AT:
+        if offset - self._consumed >= _WRITE_ROWS_AT or len(self._staged) >= _WRITE_PIECES_AT:
             self._write_staged()
         if self._waiting:
             self._wake()

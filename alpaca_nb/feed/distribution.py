@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -48,6 +48,11 @@ def distribute_odd(
             route.deliver([message], received_ns, origin)
 
 
+_KEPT_AT_MOST: Final = 64
+"""Whoever gets less of a batch than this part has its rows copied: it keeps what it is given
+until that is enough to write, which may be long, and would keep all the others with it."""
+
+
 def _hand_columns(batch: Batch, cut: Cut[Route], origin: SourceOrigin) -> None:
     for route in cut.whole:
         if route.take is not None:
@@ -55,7 +60,11 @@ def _hand_columns(batch: Batch, cut: Cut[Route], origin: SourceOrigin) -> None:
     if cut.pieces:
         by_party = batch.take(cut.rows)
         for route, start, stop in cut.pieces:
-            if route.take is not None:
+            if route.take is None:
+                continue
+            if (stop - start) * _KEPT_AT_MOST < len(by_party):
+                route.take(batch.take(cut.rows[start:stop]), origin=origin)
+            else:
                 route.take(by_party, origin=origin, start=start, stop=stop)
     for route, rows in cut.picks:
         if route.take is not None:

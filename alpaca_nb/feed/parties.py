@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Final, Generic, TypeVar
 
 import numpy as np
@@ -38,6 +37,20 @@ class Cut(Generic[Member]):
     """Who gets rows of several parties: which, in ascending order."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan(Generic[Member]):
+    """Who gets what where rows of just these parties are present, in ascending order."""
+
+    present: list[int]
+    whole: list[Member]
+    single: list[tuple[Member, int]]
+    several: list[tuple[Member, list[int]]]
+    wanted: bool
+    """Whether anybody wants some of them only."""
+    is_wanted: NDArray[np.bool_] | None
+    """By party, whether any of these wants it; None: each is wanted."""
+
+
 class Parties(Generic[Member]):
     """The party of each symbol, by its code; looked up when its first row comes.
 
@@ -48,6 +61,7 @@ class Parties(Generic[Member]):
         """`wanted_by` tells who wants a symbol, by its code."""
         self._wanted_by = wanted_by
         self._number = np.empty(0, np.int32)
+        self._plan: _Plan[Member]
         self._begin_anew()
 
     def __len__(self) -> int:
@@ -84,27 +98,51 @@ class Parties(Generic[Member]):
         if (numbers == first).all():
             return Cut(self._members[first])
         counts = np.bincount(numbers)
-        present = np.flatnonzero(counts).tolist()
+        plan = self._planned(np.flatnonzero(counts).tolist())
+        if not plan.wanted:
+            return Cut(plan.whole)
+        # Numbers of two bytes are sorted by counting.
+        small = numbers.astype(np.int16)
+        if plan.is_wanted is None:
+            rows = small.argsort(kind="stable")
+        else:
+            counts[~plan.is_wanted] = 0
+            some = np.flatnonzero(plan.is_wanted[numbers])
+            rows = some[small[some].argsort(kind="stable")]
+        stops = counts.cumsum().tolist()
+        starts = [0, *stops]
+        picks = []
+        for member, its in plan.several:
+            parts = [rows[starts[number] : stops[number]] for number in its]
+            picks.append((member, np.sort(np.concatenate(parts))))
+        pieces = [(member, starts[number], stops[number]) for member, number in plan.single]
+        return Cut(plan.whole, rows, pieces, picks)
+
+    def _planned(self, present: list[int]) -> _Plan[Member]:
+        """Who gets what of rows of these parties; mostly the same as last time."""
+        if present != self._plan.present:
+            self._plan = self._plan_of(present)
+        return self._plan
+
+    def _plan_of(self, present: list[int]) -> _Plan[Member]:
         parties_of: dict[Member, list[int]] = {}
         for number in present:
             for member in self._members[number]:
                 parties_of.setdefault(member, []).append(number)
-        whole = [each for each, its in parties_of.items() if len(its) == len(present)]
-        for member in whole:
-            del parties_of[member]
-        if not parties_of:
-            return Cut(whole)
-        rows = _sorted(numbers, counts, list(set(chain.from_iterable(parties_of.values()))))
-        stops = counts.cumsum().tolist()
-        starts = [0, *stops]
-        pieces, picks = [], []
+        whole, single, several = [], [], []
         for member, its in parties_of.items():
-            if len(its) == 1:
-                pieces.append((member, starts[its[0]], stops[its[0]]))
+            if len(its) == len(present):
+                whole.append(member)
+            elif len(its) == 1:
+                single.append((member, its[0]))
             else:
-                parts = [rows[starts[number] : stops[number]] for number in its]
-                picks.append((member, np.sort(np.concatenate(parts))))
-        return Cut(whole, rows, pieces, picks)
+                several.append((member, its))
+        wanted = {number for _, number in single}.union(*(its for _, its in several))
+        is_wanted = None
+        if len(wanted) < len(present):
+            is_wanted = np.zeros(present[-1] + 1, bool)
+            is_wanted[list(wanted)] = True
+        return _Plan(present, whole, single, several, bool(wanted), is_wanted)
 
     def _find(self, code: int) -> int:
         members = tuple(self._wanted_by(code))
@@ -116,21 +154,9 @@ class Parties(Generic[Member]):
     def _begin_anew(self) -> None:
         self._members: list[tuple[Member, ...]] = [()]
         self._number_of: dict[tuple[Member, ...], int] = {(): 0}
+        self._plan = self._plan_of([])
         self._number.fill(_UNKNOWN)
 
     def _make_room(self, codes: int) -> None:
         more = np.full(max(2 * codes, 64) - len(self._number), _UNKNOWN, np.int32)
         self._number = np.append(self._number, more)
-
-
-def _sorted(numbers: NDArray[np.int32], counts: NDArray[np.intp], wanted: list[int]) -> Rows:
-    """The rows of the wanted parties by party; nothing is left of the counts of the others."""
-    # Numbers of two bytes are sorted by counting.
-    small = numbers.astype(np.int16)
-    if len(wanted) == np.count_nonzero(counts):
-        return small.argsort(kind="stable")
-    is_wanted = np.zeros(len(counts), bool)
-    is_wanted[wanted] = True
-    counts[~is_wanted] = 0
-    rows = np.flatnonzero(is_wanted[numbers])
-    return rows[small[rows].argsort(kind="stable")]

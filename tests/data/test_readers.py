@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def make_quote(i: int, symbol: str) -> Quote[int]:
     return Quote(symbol=symbol, bid_price=i, ask_price=i, bid_size=i, timestamp=NOW + i)
 
 
-def batch(messages: list[Message[Any]], lexicon: Lexicon, at: int = 0) -> Batch:
+def batch(messages: Sequence[Message[Any]], lexicon: Lexicon, at: int = 0) -> Batch:
     received = NOW + np.arange(at, at + len(messages), dtype=np.int64)
     return batch_of(messages, received, lexicon)
 
@@ -64,7 +65,7 @@ def test_a_batch_becomes_the_rows_of_its_messages() -> None:
 _PARTS = st.lists(
     st.tuples(
         st.integers(0, 30),
-        st.sampled_from(["take", "take", "piece", "extend", "other lexicon"]),
+        st.sampled_from(["take", "take", "piece", "part", "extend", "other lexicon"]),
         st.sampled_from(["live", "live", "backfill", "replay"]),
         st.sampled_from(["", "", "read", "clear"]),
     ),
@@ -83,6 +84,7 @@ def test_batches_and_messages_mixed(parts: list[Any], write_at: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("alpaca_nb.data.frame._WRITE_MESSAGES_AT", write_at)
         patch.setattr("alpaca_nb.data.frame._WRITE_ROWS_AT", 2 * write_at)
+        patch.setattr("alpaca_nb.data.frame._WRITE_PIECES_AT", 5)
         for count, way, origin, then in parts:
             messages = trades(at, at + count)
             other.extend(messages, received_ns=NOW, origin=origin)
@@ -90,9 +92,13 @@ def test_batches_and_messages_mixed(parts: list[Any], write_at: int) -> None:
                 frame.extend(messages, received_ns=NOW, origin=origin)
             else:
                 whole = batch(messages, lexicons[way == "other lexicon"])
-                cut = count // 2 if way == "piece" else 0
-                for piece in (whole.piece(0, cut), whole.piece(cut, count)):
-                    frame.take(piece, origin=origin)
+                cut = count // 2 if way in ("piece", "part") else 0
+                if way == "part":
+                    frame.take(whole, origin=origin, stop=cut)
+                    frame.take(whole, origin=origin, start=cut)
+                else:
+                    frame.take(whole.piece(0, cut), origin=origin)
+                    frame.take(whole.piece(cut, count), origin=origin)
             at += count
             if then == "read":
                 assert frame.position == other.position == at
@@ -202,3 +208,12 @@ def test_whoever_waits_is_woken_by_a_batch() -> None:
     frame = LiveFrame("trades", "*")
     frame.take(batch(trades(0, 3), Lexicon()))
     frame.wait(3, timeout=0)
+
+
+def test_many_small_batches_do_not_pile_up() -> None:
+    """Where rows come one by one and nobody reads, they are written from time to time."""
+    lexicon, frame = Lexicon(), LiveFrame("trades", "*")
+    for i in range(1_100):
+        frame.take(batch(trades(i, i + 1), lexicon))
+    assert frame._store.snapshot().last >= 1_000
+    assert frame.position == 1_100

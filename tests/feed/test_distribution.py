@@ -119,6 +119,37 @@ def test_all_of_a_batch_is_handed_over_uncut(market: Market) -> None:
     assert taken == haul.batches
 
 
+def test_a_listener_cuts_nobodys_columns(market: Market) -> None:
+    """Whoever takes all that has come gets it uncopied, also beside others that want some."""
+    taken: list[Batch] = []
+    everything = Route(
+        find_channel("quotes"), lambda *_: None, take=lambda batch, **_: taken.append(batch)
+    )
+    market.routes.add(everything, ["A", "B", "C"])
+    market.listener("ear", "quotes", "B")
+    market.frame("some", "quotes", "C", "A")
+    market.frame("one", "quotes", "C")
+    haul = market.bring(*(quote(symbol, i) for i, symbol in enumerate("ABCAB")))
+    assert taken == haul.batches
+    assert market.log == [("ear", [1, 4])]
+    assert market.columns == {"some": [("A", 0), ("C", 2), ("A", 3)], "one": [("C", 2)]}
+
+
+def test_who_gets_little_keeps_little(market: Market) -> None:
+    """A row among thousands is handed over without them: it may have to wait for long."""
+    taken: dict[str, Batch] = {}
+
+    def take(batch: Batch, **_: object) -> None:
+        taken["A"] = batch
+
+    market.routes.add(Route(find_channel("quotes"), lambda *_: None, take=take), ["A"])
+    market.frame("others", "quotes", "B")
+    market.bring(*(quote("B", i) for i in range(1000)), quote("A", 1000))
+    assert taken["A"].times.tolist() == [1000]
+    assert taken["A"].numbers.base is taken["A"].prices.base is taken["A"].codes.base is None
+    assert len(market.columns["others"]) == 1000
+
+
 def test_nobody_gets_what_nobody_wants(market: Market) -> None:
     """Symbols without a route, and channels without one, are passed over."""
     market.frame("one", "quotes", "A")
