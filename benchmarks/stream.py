@@ -18,6 +18,7 @@ from benchmarks.clients import (
     FLOOR_PICOWS,
     MODELS,
     OURS,
+    OURS_COMPILED,
     OURS_FAST,
     PICOWS,
     RAW,
@@ -36,7 +37,7 @@ from benchmarks.server import Send, SendUntilTold, serve
 
 ABOUT = "From the socket to the frame"
 
-EVERYBODY = (RAW, MODELS, RECV, PICOWS, FLOOR, FLOOR_PICOWS, OURS, OURS_FAST)
+EVERYBODY = (RAW, MODELS, RECV, PICOWS, FLOOR, FLOOR_PICOWS, OURS, OURS_FAST, OURS_COMPILED)
 WARM_UP = 3_000
 BASE = {1: 4_000, 10: 12_000, 100: 24_000}
 """How many messages a round brings to a contestant of speed 1, by the messages per frame."""

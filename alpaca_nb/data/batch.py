@@ -170,20 +170,6 @@ class Batch:
         )
 
 
-def join(batches: Sequence[Batch]) -> Batch:
-    """Batches of one channel and lexicon, at least one, one behind the other."""
-    first = batches[0]
-    if len(batches) == 1:
-        return first
-    return Batch(
-        first.layout,
-        first.lexicon,
-        np.concatenate([batch.numbers for batch in batches], axis=1),
-        np.concatenate([batch.prices for batch in batches], axis=1),
-        np.concatenate([batch.codes for batch in batches], axis=1),
-    )
-
-
 def batch_of(
     messages: Sequence[Message[Any]], received: NDArray[np.int64], lexicon: Lexicon
 ) -> Batch:
