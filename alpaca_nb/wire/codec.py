@@ -7,7 +7,6 @@ frames are told apart by their first byte: real servers send JSON in binary fram
 from __future__ import annotations
 
 import functools
-import operator
 import re
 import struct
 from abc import ABC, abstractmethod
@@ -141,20 +140,19 @@ def _unpack_timestamp(value: Ext) -> int:
     raise ValueError(f"a time extension has 4, 8 or 12 bytes, not {len(data)}")
 
 
-_ext_data: Final = operator.attrgetter("data")
-_ext_code: Final = operator.attrgetter("code")
-
-
 def _unpack_timestamps(values: Sequence[WireTime]) -> NDArray[np.int64]:
+    extensions: Any = values
     try:
-        datas = list(map(_ext_data, values))
-        usual = set(map(_ext_code, values)) == {-1} and set(map(len, datas)) <= {4, 8}
+        datas = [value.data for value in extensions]
+        usual, lengths = {value.code for value in extensions} == {-1}, set(map(len, datas))
     except AttributeError:
-        usual = False
-    if not usual:
+        usual, lengths = False, set()
+    if not usual or not lengths <= {4, 8}:
         return np.array([time_ns(value) for value in values], np.int64)
-    # A whole second in four bytes is the same number as in eight.
-    packed = np.frombuffer(b"".join([data.rjust(8, b"\0") for data in datas]), ">u8")
+    if lengths != {8}:
+        # A whole second in four bytes is the same number as in eight.
+        datas = [data.rjust(8, b"\0") for data in datas]
+    packed = np.frombuffer(b"".join(datas), ">u8")
     seconds = (packed & np.uint64(0x3_FFFF_FFFF)).astype(np.int64)
     if seconds.max() >= _LAST_SECOND:
         # The field reaches to the year 2514, 64 bits of nanoseconds to 2262.
